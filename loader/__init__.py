@@ -1,0 +1,1 @@
+"""From checkpoint files to rows: read, map names, cut, write in one transaction."""

@@ -1,0 +1,1 @@
+drop schema pageformer_op cascade;

@@ -1,0 +1,132 @@
+-- Roles are cluster-wide: another database may have made them already.
+do $$
+declare
+    missing text;
+begin
+    for missing in
+        select r.name
+        from unnest(array['pageformer_owner', 'pageformer_reader', 'pageformer_admin',
+                          'pageformer_user']) r (name)
+        where not exists (select from pg_catalog.pg_roles where rolname = r.name)
+    loop
+        execute pg_catalog.format('create role %I nologin', missing);
+    end loop;
+end
+$$;
+
+-- Whoever may load a model has its weights: an admin is a reader, the owner is both.
+grant pageformer_reader to pageformer_admin;
+grant pageformer_admin to pageformer_owner;
+
+create schema if not exists pageformer;
+alter schema pageformer owner to pageformer_owner;
+
+-- Bytes that are not weights: tokenizers.
+create table pageformer.asset (
+    hash bytea primary key check (hash = pg_catalog.sha256(data)),
+    kind text not null,
+    data bytea not null
+);
+
+create table pageformer.model (
+    id integer generated always as identity primary key,
+    name text not null unique check (name ~ '^[^@[:space:]]+$'),
+    deployed_id integer
+);
+
+-- One version is immutable; its hash covers config, tokenizer and every block hash.
+create table pageformer.version (
+    id integer generated always as identity primary key,
+    model_id integer not null references pageformer.model on delete cascade,
+    label text not null check (label ~ '^[^@[:space:]]+$'),
+    hash bytea not null check (pg_catalog.octet_length(hash) = 32),
+    config text not null,
+    tokenizer_hash bytea references pageformer.asset,
+    format text not null,
+    block_side integer not null check (block_side in (32, 64, 128, 256)),
+    parameters bigint not null,
+    parameter_bytes bigint not null,
+    source text not null,
+    loaded_at timestamptz not null default pg_catalog.now(),
+    loaded_by name not null default current_user,
+    unique (model_id, label),
+    unique (model_id, id)
+);
+
+-- The deployed version is one of the model's own.
+alter table pageformer.model
+    add foreign key (id, deployed_id) references pageformer.version (model_id, id)
+    deferrable initially deferred;
+
+-- A tensor is a grid of blocks (grid[row][column] names one), or a run of the version's bundle:
+-- all 1-D tensors stand one after another in the tensor named 'bundle'.
+create table pageformer.tensor (
+    version_id integer not null references pageformer.version on delete cascade,
+    name text not null,
+    shape integer[] not null,
+    grid bytea[],
+    bundle_offset integer,
+    primary key (version_id, name),
+    check ((grid is null) <> (bundle_offset is null))
+);
+
+-- A block is a tile of fixed shape, named by the sha256 of its format, shape and bytes.
+create table pageformer.block (
+    hash bytea primary key check (pg_catalog.octet_length(hash) = 32)
+);
+
+-- A page is up to 1 MiB of blocks of one shape and format, in slot order, named by its sha256.
+create table pageformer.page (
+    hash bytea primary key check (hash = pg_catalog.sha256(data)),
+    format text not null check (format in ('f32', 'f16', 'bf16')),
+    block_rows integer not null,
+    block_cols integer not null,
+    data bytea not null
+);
+
+-- Compression costs more time than it saves bytes on weights.
+alter table pageformer.page alter column data set storage external;
+
+create table pageformer.placement (
+    block_hash bytea not null references pageformer.block on delete cascade,
+    page_hash bytea not null references pageformer.page,
+    slot integer not null check (slot >= 0),
+    primary key (block_hash, page_hash),
+    unique (page_hash, slot)
+);
+
+create table pageformer.model_grant (
+    model_id integer not null references pageformer.model on delete cascade,
+    role_name name not null,
+    primary key (model_id, role_name)
+);
+
+create table pageformer.setting (
+    name text primary key,
+    value text not null,
+    meaning text not null
+);
+
+insert into pageformer.setting (name, value, meaning) values
+    ('backend', 'numpy', 'where arrays are computed: numpy'),
+    ('cache_folder', '/dev/shm', 'folder that holds the page cache folder');
+
+alter table pageformer.asset owner to pageformer_owner;
+alter table pageformer.model owner to pageformer_owner;
+alter table pageformer.version owner to pageformer_owner;
+alter table pageformer.tensor owner to pageformer_owner;
+alter table pageformer.block owner to pageformer_owner;
+alter table pageformer.page owner to pageformer_owner;
+alter table pageformer.placement owner to pageformer_owner;
+alter table pageformer.model_grant owner to pageformer_owner;
+alter table pageformer.setting owner to pageformer_owner;
+
+grant usage on schema pageformer to public;
+
+-- Names and grants are looked up by whoever calls encode; neither reveals a weight.
+grant select on pageformer.model, pageformer.version, pageformer.model_grant to public;
+grant select on pageformer.asset, pageformer.tensor, pageformer.block, pageformer.placement,
+    pageformer.page to pageformer_reader;
+grant insert, update, delete on pageformer.asset, pageformer.model, pageformer.version,
+    pageformer.tensor, pageformer.block, pageformer.placement, pageformer.page
+    to pageformer_admin;

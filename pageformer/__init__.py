@@ -1,0 +1,1 @@
+"""Transformer encoders inside PostgreSQL: weights are rows, encode() is SQL."""
