@@ -1,0 +1,250 @@
+"""The dozen operators of the forward pass, complete and portable: NumPy defines their meaning.
+
+A faster backend overrides single operators. Activations are one padding-free `[tokens, width]`
+matrix of float32; `offsets` `[sequences + 1]` says where each sequence begins and ends. Nothing
+here knows a model, a page or a database. `xp` is the array module, so that a backend with NumPy's
+interface (CuPy) inherits all of it.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pageformer.udfs.blocks import Array, BlockMatrix
+from pageformer.errors import NotBuilt
+
+Term = Callable[[Array], Array]  # [tokens, in] -> [tokens, out], what a task adds to a product
+
+
+class Norm(NamedTuple):
+    """Hold the parameters of a layer norm: weight and bias `[width]`, and eps."""
+
+    weight: Array
+    bias: Array
+    eps: float
+
+
+class Rotary(NamedTuple):
+    """Hold rotary position tables: cosines and sines `[positions, head_width]`."""
+
+    cosine: Array
+    sine: Array
+
+
+# erf(x) = x P(x^2) / Q(x^2) on [-4, 4], minimax by reweighted least squares; float32 error 4e-7.
+ERF_P = (1.1283789873, 0.19624952972, 0.0534675531, 4.003670997e-3, 2.8804221e-4, 1.97482814e-6)
+ERF_Q = (1.0, 0.50725275278, 0.116476655, 0.01544447047, 1.216366421e-3, 3.74808842e-5)
+ROWS_IN_CACHE = 64
+
+
+class Operators:
+    """Compute the operators of an encoder with NumPy."""
+
+    name = "numpy"
+    xp: Any = np
+
+    def page_array(self, page: memoryview) -> Array:
+        """Return the float32 elements of a mapped page, in place where the device allows it."""
+        return np.frombuffer(page, np.float32)
+
+    def array(self, values: Any) -> Array:
+        """Return `values` as an array of this backend."""
+        return self.xp.asarray(values)  # type: ignore[no-any-return]
+
+    def to_host(self, values: Array) -> Array:
+        """Return an array of this backend as a NumPy array."""
+        return values
+
+    # -- products ---------------------------------------------------------------------------------
+
+    def linear(
+        self,
+        x: Array,
+        W: BlockMatrix,
+        bias: Array | None = None,
+        activation: str | None = None,
+        residual: Array | None = None,
+        norm: Norm | None = None,
+        terms: Sequence[Term] = (),
+    ) -> Array:
+        """Compute norm(activation(x W + terms(x) + bias) + residual).  # [n, k], [k, m] -> [n, m]"""
+        y = self.matmul(x, W)
+        for term in terms:
+            y += term(x)
+        if bias is not None:
+            y += bias
+        if activation is not None:
+            y = self.activate(y, activation)
+        if residual is not None:
+            y += residual
+        return y if norm is None else self.layer_norm(y, norm)
+
+    def matmul(self, x: Array, W: BlockMatrix) -> Array:
+        """Multiply by a grid of blocks, reading each where it lies.  # [n, k], [k, m] -> [n, m]"""
+        y = self.xp.zeros((x.shape[0], W.cols), np.float32)
+        for i, row in enumerate(W.grid):
+            x_i = x[:, W.row_span(i)]
+            for j, block in enumerate(row):
+                cols = W.col_span(j)
+                y[:, cols] += x_i @ block[: x_i.shape[1], : cols.stop - cols.start]
+        return y  # type: ignore[no-any-return]
+
+    # -- attention --------------------------------------------------------------------------------
+
+    def attention(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        offsets: Sequence[int],
+        heads: int,
+        bias: Array | None = None,
+        window: int | None = None,
+        rotary: Rotary | None = None,
+    ) -> Array:
+        """Attend within each sequence: softmax(q k^T / sqrt(d) + bias) v.  # 3 x [n, width] -> [n, width]
+
+        bias: `[heads, 2 longest - 1]`, by relative position j - i + longest - 1 (Shaw et al. 2018).
+        window: positions further apart than window // 2 do not see each other.
+        rotary: rotate halves of q and k by their position (Su et al. 2021).
+        """
+        out = self.xp.empty_like(q)
+        for length, start, stop in equal_lengths(offsets):
+            split = (-1, length, heads, q.shape[1] // heads)  # [sequences, length, heads, d]
+            qs, ks, vs = (t[start:stop].reshape(split).swapaxes(1, 2) for t in (q, k, v))
+            if rotary is not None:
+                qs, ks = self.rotate(qs, rotary), self.rotate(ks, rotary)
+            scores = qs @ ks.swapaxes(2, 3)  # [sequences, heads, length, length]
+            scores *= np.float32(1 / np.sqrt(split[3]))
+            if bias is not None:
+                scores += self.by_distance(bias, length)
+            if window is not None:
+                scores += self.beyond(window, length)
+            mixed = self.softmax(scores) @ vs  # [sequences, heads, length, d]
+            out[start:stop] = mixed.swapaxes(1, 2).reshape(stop - start, -1)
+        return out  # type: ignore[no-any-return]
+
+    def softmax(self, x: Array) -> Array:
+        """Normalise exponentials along the last axis, stable; overwrites x."""
+        x -= x.max(axis=-1, keepdims=True)
+        self.xp.exp(x, out=x)
+        x /= x.sum(axis=-1, keepdims=True)
+        return x
+
+    def by_distance(self, bias: Array, length: int) -> Array:
+        """Spread a bias by relative position over a square.  # [h, 2m - 1] -> [h, length, length]"""
+        position = self.xp.arange(length)
+        middle = bias.shape[1] // 2
+        return bias[:, position[None, :] - position[:, None] + middle]
+
+    def beyond(self, window: int, length: int) -> Array:
+        """Return minus infinity where two positions are outside one window.  # [length, length]"""
+        position = self.xp.arange(length)
+        apart = self.xp.abs(position[None, :] - position[:, None])
+        return self.xp.where(apart > window // 2, -np.inf, 0).astype(np.float32)  # type: ignore[no-any-return]
+
+    def rotate(self, x: Array, rotary: Rotary) -> Array:
+        """Rotate the two halves of each head by position.  # [s, heads, length, d]"""
+        length, half = x.shape[2], x.shape[3] // 2
+        turned = self.xp.concatenate((-x[..., half:], x[..., :half]), axis=-1)
+        return x * rotary.cosine[:length] + turned * rotary.sine[:length]  # type: ignore[no-any-return]
+
+    # -- rows -------------------------------------------------------------------------------------
+
+    def embed(self, lookups: Sequence[tuple[Any, BlockMatrix]], norm: Norm | None = None) -> Array:
+        """Add the rows that each `(ids, table)` names, then normalise.  # k x ([n], [v, w]) -> [n, w]"""
+        x = sum(self.rows(ids, table) for ids, table in lookups)
+        return x if norm is None else self.layer_norm(x, norm)  # type: ignore[return-value,arg-type]
+
+    def rows(self, ids: Any, table: BlockMatrix) -> Array:
+        """Gather rows of a table straight from its blocks.  # [n], [v, w] -> [n, w]"""
+        out = self.xp.empty((len(ids), table.cols), np.float32)
+        block, row = np.divmod(np.asarray(ids), table.side)
+        for i in np.unique(block):
+            here = np.flatnonzero(block == i)
+            for j, tile in enumerate(table.grid[i]):
+                cols = table.col_span(j)
+                out[here, cols] = tile[row[here], : cols.stop - cols.start]
+        return out  # type: ignore[no-any-return]
+
+    def layer_norm(self, x: Array, norm: Norm) -> Array:
+        """Normalise each row (Ba et al. 2016).  # [n, w] -> [n, w]"""
+        centred = x - x.mean(axis=1, keepdims=True)
+        variance = (centred * centred).mean(axis=1, keepdims=True)
+        centred /= self.xp.sqrt(variance + np.float32(norm.eps))
+        centred *= norm.weight
+        centred += norm.bias
+        return centred  # type: ignore[no-any-return]
+
+    def activate(self, x: Array, activation: str) -> Array:
+        """Apply an activation by name, a few rows at a time so that they stay in cache."""
+        function = ACTIVATIONS.get(activation)
+        if function is None:
+            raise NotBuilt(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        for start in range(0, x.shape[0], ROWS_IN_CACHE):
+            rows = slice(start, start + ROWS_IN_CACHE)
+            x[rows] = function(self.xp, x[rows])
+        return x
+
+    def pool(self, x: Array, offsets: Sequence[int], how: str) -> Array:
+        """Make one row of each sequence: its first token, or the mean.  # [n, w] -> [sequences, w]"""
+        out = self.xp.zeros((len(offsets) - 1, x.shape[1]), np.float32)
+        for s, (start, stop) in enumerate(itertools.pairwise(offsets)):
+            if stop > start:
+                out[s] = x[start] if how == "cls" else x[start:stop].mean(axis=0)
+        return out  # type: ignore[no-any-return]
+
+    def normalize(self, x: Array) -> Array:
+        """Scale each row to length 1; a zero row stays zero.  # [n, w] -> [n, w]"""
+        length = self.xp.sqrt((x * x).sum(axis=1, keepdims=True))
+        return x / self.xp.maximum(length, np.float32(1e-12))  # type: ignore[no-any-return]
+
+
+def equal_lengths(offsets: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield `(length, start, stop)` for each run of neighbouring sequences of one length."""
+    lengths = (stop - start for start, stop in itertools.pairwise(offsets))
+    start = offsets[0]
+    for length, run in itertools.groupby(lengths):
+        stop = start + length * len(list(run))
+        if length:
+            yield length, start, stop
+        start = stop
+
+
+def relu(xp: Any, x: Array) -> Array:
+    """Compute max(x, 0)."""
+    return xp.maximum(x, np.float32(0))  # type: ignore[no-any-return]
+
+
+def gelu(xp: Any, x: Array) -> Array:
+    """Compute x Phi(x) = x (1 + erf(x / sqrt 2)) / 2 (Hendrycks and Gimpel 2016)."""
+    z = xp.clip(x * np.float32(np.sqrt(0.5)), -4, 4)
+    t = z * z
+    z *= horner(ERF_P, t)
+    z /= horner(ERF_Q, t)
+    return x * (np.float32(0.5) + np.float32(0.5) * xp.clip(z, -1, 1))  # type: ignore[no-any-return]
+
+
+def gelu_tanh(xp: Any, x: Array) -> Array:
+    """Compute GELU by its tanh approximation (same paper, section 2)."""
+    inner = np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x * x * x)
+    return np.float32(0.5) * x * (np.float32(1) + xp.tanh(inner))  # type: ignore[no-any-return]
+
+
+def horner(coefficients: Sequence[float], t: Array) -> Array:
+    """Evaluate a polynomial in t, constant term first."""
+    y = t * np.float32(coefficients[-1])
+    for coefficient in coefficients[-2:0:-1]:
+        y += np.float32(coefficient)
+        y *= t
+    y += np.float32(coefficients[0])
+    return y
+
+
+ACTIVATIONS: dict[str, Callable[[Any, Array], Array]] = {
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "relu": relu,
+}
