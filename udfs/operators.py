@@ -49,6 +49,10 @@ class Operators:
         """Return the float32 elements of a mapped page, in place where the device allows it."""
         return np.frombuffer(page, np.float32)
 
+    def bundle(self, matrix: BlockMatrix) -> Array:
+        """Return the elements of a one-column grid as one vector (a copy)."""
+        return self.xp.concatenate([tile.ravel() for (tile,) in matrix.grid])  # type: ignore[no-any-return]
+
     def array(self, values: Any) -> Array:
         """Return `values` as an array of this backend."""
         return self.xp.asarray(values)  # type: ignore[no-any-return]

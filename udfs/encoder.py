@@ -1,0 +1,151 @@
+"""The forward pass, written once against the operators.
+
+Post-norm (Vaswani et al. 2017; BERT) and pre-norm (the netsDB encoder) layers, over a padding-free
+batch: one `[tokens, hidden]` matrix and the offsets of its sequences.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pageformer.udfs.blocks import Array
+from pageformer.udfs.config import Config
+from pageformer.udfs.model import Layer, Model
+from pageformer.udfs.operators import Norm
+
+Pulse = Callable[[], None]  # called between layers; raises when the query was cancelled
+Ids = npt.NDArray[np.intp]
+
+MAX_DISTANCE = 128  # MPNet: farther positions share the last bucket
+
+
+class Batch(NamedTuple):
+    """Hold token ids of several sequences, one after another, and where each begins and ends."""
+
+    ids: Ids  # [tokens]
+    offsets: Sequence[int]  # [sequences + 1]
+
+
+def join(sequences: Sequence[Sequence[int]]) -> Batch:
+    """Put sequences of token ids one after another."""
+    offsets = np.cumsum([0, *map(len, sequences)])
+    ids = np.fromiter((i for ids in sequences for i in ids), np.intp, offsets[-1])
+    return Batch(ids, offsets.tolist())
+
+
+def encode(model: Model, batch: Batch, pulse: Pulse) -> Array:
+    """Compute one vector per sequence, before `normalized`.  # ids [n] -> [sequences, hidden]"""
+    states = token_states(model, batch, pulse)
+    return model.operators.pool(states, batch.offsets, model.config.pooling)
+
+
+def token_states(model: Model, batch: Batch, pulse: Pulse) -> Array:
+    """Compute the last hidden state of every token.  # ids [n] -> [n, hidden]"""
+    return encoder(model, embeddings(model, batch), batch.offsets, pulse)
+
+
+def embeddings(model: Model, batch: Batch) -> Array:
+    """Add up what a token is, where it stands and its type (0); then normalise.  # [n, hidden]"""
+    tables = model.matrices
+    lookups = [
+        (batch.ids, tables["embeddings.word"]),
+        (positions(model.config, batch), tables["embeddings.position"]),
+    ]
+    if model.config.token_types:
+        lookups.append((np.zeros_like(batch.ids), tables["embeddings.token_type"]))
+    return model.operators.embed(lookups, model.embedding_norm)
+
+
+def positions(config: Config, batch: Batch) -> Ids:
+    """Count the positions of each sequence.  # [n]
+
+    Families with a padding id count on from it and give the padding token itself that id.
+    """
+    position = np.empty_like(batch.ids)
+    for start, stop in zip(batch.offsets, batch.offsets[1:], strict=False):
+        position[start:stop] = np.arange(stop - start)
+        if config.padding_id is not None:
+            is_token = batch.ids[start:stop] != config.padding_id
+            position[start:stop] = np.cumsum(is_token) * is_token + config.padding_id
+    return position
+
+
+def encoder(model: Model, x: Array, offsets: Sequence[int], pulse: Pulse) -> Array:
+    """Run the layers.  # [n, hidden] -> [n, hidden]"""
+    layer_of = {"post": post_norm_layer, "pre": pre_norm_layer}[model.config.norm_place]
+    bias = relative_bias(model, offsets)
+    for layer in model.layers:
+        pulse()
+        x = layer_of(model, layer, x, offsets, bias)
+    return x
+
+
+def post_norm_layer(
+    model: Model, layer: Layer, x: Array, offsets: Sequence[int], bias: Array | None
+) -> Array:
+    """Compute x = norm(x + attention(x)); x = norm(x + feed_forward(x))."""
+    x = attention(model, layer, x, offsets, bias, residual=x, norm=layer.attention_norm)
+    return feed_forward(model, layer, x, residual=x, norm=layer.feed_forward_norm)
+
+
+def pre_norm_layer(
+    model: Model, layer: Layer, x: Array, offsets: Sequence[int], bias: Array | None
+) -> Array:
+    """Compute x = x + attention(norm(x)); x = x + feed_forward(norm(x)) where there is one."""
+    normed = model.operators.layer_norm(x, layer.attention_norm)
+    x = attention(model, layer, normed, offsets, bias, residual=x)
+    if layer.feed_forward_norm is None:
+        return x
+    normed = model.operators.layer_norm(x, layer.feed_forward_norm)
+    return feed_forward(model, layer, normed, residual=x)
+
+
+def attention(
+    model: Model,
+    layer: Layer,
+    x: Array,
+    offsets: Sequence[int],
+    bias: Array | None,
+    residual: Array,
+    norm: Norm | None = None,
+) -> Array:
+    """Compute norm(residual + multi-head attention of x).  # [n, hidden] -> [n, hidden]"""
+    linear = model.operators.linear
+    q, k, v = (linear(x, p.weight, p.bias) for p in (layer.query, layer.key, layer.value))
+    mixed = model.operators.attention(q, k, v, offsets, model.config.heads, bias=bias)
+    return linear(mixed, layer.output.weight, layer.output.bias, residual=residual, norm=norm)
+
+
+def feed_forward(
+    model: Model, layer: Layer, x: Array, residual: Array, norm: Norm | None = None
+) -> Array:
+    """Compute norm(residual + down(activation(up(x)))).  # [n, hidden] -> [n, hidden]"""
+    if layer.up is None or layer.down is None:
+        return residual
+    config, linear = model.config, model.operators.linear
+    last = config.activation if config.final_activation else None
+    h = linear(x, layer.up.weight, layer.up.bias, config.activation)  # [n, intermediate]
+    return linear(h, layer.down.weight, layer.down.bias, last, residual, norm)
+
+
+def relative_bias(model: Model, offsets: Sequence[int]) -> Array | None:
+    """Look up MPNet's attention bias for every relative position.  # [heads, 2 longest - 1]"""
+    if not model.config.relative_buckets:
+        return None
+    longest = max(b - a for a, b in zip(offsets, offsets[1:], strict=False))
+    buckets = relative_buckets(np.arange(1 - longest, longest), model.config.relative_buckets)
+    table = model.matrices["relative_attention_bias"]
+    return model.operators.rows(buckets, table).T
+
+
+def relative_buckets(distance: Ids, buckets: int) -> Ids:
+    """Number relative positions j - i: exact when near, logarithmic when far (T5, MPNet).  # [m]"""
+    half = buckets // 2
+    exact = half // 2
+    far = np.abs(distance)
+    scale = np.log(np.maximum(far, 1) / exact, dtype=np.float32) / math.log(MAX_DISTANCE / exact)
+    logarithmic = exact + (scale * (half - exact)).astype(np.intp)
+    return np.where(far < exact, far, np.minimum(logarithmic, half - 1)) + half * (distance > 0)

@@ -1,0 +1,133 @@
+"""A version's tensors as the forward pass wants them: block matrices, vectors, layers.
+
+Built from a layout (which page and slot holds each block) and the mapped pages; no weight is copied
+but the 1-D ones, which share one bundle.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from pageformer.udfs.blocks import Array, BlockMatrix
+from pageformer.udfs.config import Config
+from pageformer.udfs.operators import Norm, Operators
+
+BUNDLE = "bundle"
+
+
+class Place(NamedTuple):
+    """Say where a block lies: which page and which slot of it."""
+
+    page: bytes
+    slot: int
+
+
+class TensorRow(NamedTuple):
+    """Hold one row of pageformer.tensor."""
+
+    name: str
+    shape: Sequence[int]
+    grid: Sequence[Sequence[bytes]] | None
+    bundle_offset: int | None
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Hold a linear map: weight `[in, out]` and bias `[out]`."""
+
+    weight: BlockMatrix
+    bias: Array
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Hold one encoder layer."""
+
+    query: Linear
+    key: Linear
+    value: Linear
+    output: Linear
+    attention_norm: Norm
+    up: Linear | None
+    down: Linear | None
+    feed_forward_norm: Norm | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """Hold one version, ready to run: its config and its tensors on one backend."""
+
+    config: Config
+    operators: Operators
+    matrices: Mapping[str, BlockMatrix]
+    vectors: Mapping[str, Array]
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the layers in order."""
+        return tuple(self._layer(f"layer.{i}") for i in range(self.config.layers))
+
+    @cached_property
+    def embedding_norm(self) -> Norm:
+        """Return the norm behind the embeddings."""
+        return self.norm("embeddings.norm")
+
+    def linear(self, name: str) -> Linear:
+        """Return the linear map `name`."""
+        return Linear(self.matrices[f"{name}.weight"], self.vectors[f"{name}.bias"])
+
+    def norm(self, name: str) -> Norm:
+        """Return the layer norm `name`."""
+        weight, bias = self.vectors[f"{name}.weight"], self.vectors[f"{name}.bias"]
+        return Norm(weight, bias, self.config.norm_eps)
+
+    def _layer(self, name: str) -> Layer:
+        feeds = self.config.intermediate > 0
+        return Layer(
+            query=self.linear(f"{name}.attention.query"),
+            key=self.linear(f"{name}.attention.key"),
+            value=self.linear(f"{name}.attention.value"),
+            output=self.linear(f"{name}.attention.output"),
+            attention_norm=self.norm(f"{name}.attention.norm"),
+            up=self.linear(f"{name}.feed_forward.up") if feeds else None,
+            down=self.linear(f"{name}.feed_forward.down") if feeds else None,
+            feed_forward_norm=self.norm(f"{name}.feed_forward.norm") if feeds else None,
+        )
+
+
+def assemble(
+    config: Config,
+    operators: Operators,
+    side: int,
+    tensors: Sequence[TensorRow],
+    places: Mapping[bytes, Place],
+    pages: Mapping[bytes, memoryview],
+) -> Model:
+    """View a version's tensors in its mapped pages.
+
+    places: block hash -> where it lies. pages: page hash -> float32 bytes.
+    """
+    arrays = {page: operators.page_array(view) for page, view in pages.items()}
+    area = side * side
+
+    def block(name: bytes) -> Array:
+        page, slot = places[name]
+        return arrays[page][slot * area : (slot + 1) * area].reshape(side, side)
+
+    matrices = {
+        row.name: BlockMatrix(
+            tuple(tuple(map(block, names)) for names in row.grid), row.shape[0], row.shape[1], side
+        )
+        for row in tensors
+        if row.grid is not None
+    }
+    bundle = operators.bundle(matrices.pop(BUNDLE)) if BUNDLE in matrices else np.empty(0)
+    vectors = {
+        row.name: bundle[row.bundle_offset : row.bundle_offset + row.shape[0]]
+        for row in tensors
+        if row.bundle_offset is not None
+    }
+    return Model(config, operators, matrices, vectors)

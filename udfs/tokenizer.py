@@ -1,0 +1,153 @@
+"""Text to token ids, cut to a model's limit without tokenising what lies far beyond it.
+
+Tokenising cannot be interrupted and takes about a second per megabyte, so a long text is read as a
+growing prefix (or suffix) until the limit is reached, with the same ids as from the whole text.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no thread pool inside a backend
+
+from tokenizers import Encoding
+from tokenizers import Tokenizer as Library
+
+from pageformer.errors import InvalidInput
+
+# A first piece of text has this many characters per token that the limit allows.
+CHARACTERS_PER_TOKEN = 12
+PIECE = 65536  # characters tokenised at once when all tokens are wanted
+
+
+class Tokens(NamedTuple):
+    """Hold the ids of one text, special tokens included, and whether the text was cut."""
+
+    ids: list[int]
+    cut: bool
+
+
+class Token(NamedTuple):
+    """Hold one token and the characters of the text that it stands for, `[start, end)`."""
+
+    id: int
+    token: str
+    start: int
+    end: int
+
+
+class Tokenizer:
+    """Tokenise for one version: a `tokenizer.json`, a limit in tokens, and whether to lowercase."""
+
+    def __init__(self, data: bytes, limit: int, lowercase: bool = False) -> None:
+        self._library = Library.from_buffer(data)
+        self._library.no_padding()
+        self._library.no_truncation()
+        self._lowercase = lowercase
+        self._limit = limit
+        self._room = limit - self._library.num_special_tokens_to_add(False)
+        added = self._library.get_added_tokens_decoder().values()
+        self._margin = max((len(token.content) for token in added), default=0)
+
+    @property
+    def limit(self) -> int:
+        """Return how many tokens the model takes, special ones included."""
+        return self._limit
+
+    def encode(self, text: str, truncate: str = "right", more: bool = False) -> Tokens | None:
+        """Tokenise `text`, cut at the limit on the side that `truncate` names.
+
+        more: `text` is only the near end of a longer text. Returns None when it is too short to
+        tell the ids. Raises InvalidInput when truncate is 'error' and the text is too long.
+        """
+        if truncate not in ("right", "left", "error"):
+            raise InvalidInput(
+                f"truncate is 'right', 'left' or 'error', not {truncate!r}",
+                hint="'right' keeps the beginning of a text that is too long, 'left' its end",
+            )
+        if self._lowercase:
+            text = text.lower()
+        from_end = truncate == "left"
+        size = CHARACTERS_PER_TOKEN * self._limit
+        while size < len(text):
+            near = text[-size:] if from_end else text[:size]
+            encoding = self._library.encode(near, add_special_tokens=False)
+            if self._sure(encoding, len(near), from_end) >= self._room:
+                return self._cut(encoding, truncate)
+            size *= 8
+        encoding = self._library.encode(text, add_special_tokens=False)
+        if more:
+            enough = self._sure(encoding, len(text), from_end) >= self._room
+            return self._cut(encoding, truncate) if enough else None
+        if len(encoding) > self._room:
+            return self._cut(encoding, truncate)
+        return Tokens(self._library.post_process(encoding).ids, cut=False)
+
+    def _cut(self, encoding: Encoding, truncate: str) -> Tokens:
+        if truncate == "error":
+            raise InvalidInput(
+                f"the input has more than {self._limit} tokens, the most this model takes",
+                hint="shorten it, or use truncate => 'right' or 'left'",
+            )
+        encoding.truncate(self._room, direction=truncate)
+        return Tokens(self._library.post_process(encoding).ids, cut=True)
+
+    def _sure(self, encoding: Encoding, length: int, from_end: bool) -> int:
+        """Count the tokens that stay as they are whatever text follows (or precedes).
+
+        The word at the open end may go on, and the last characters may begin an added token.
+        """
+        words, offsets = encoding.word_ids, encoding.offsets
+        order = range(len(words)) if from_end else range(len(words) - 1, -1, -1)
+        edge: int | None = None
+        unsure = 0
+        for i in order:
+            edge = words[i] if edge is None else edge
+            start, end = offsets[i]
+            inside = start >= self._margin if from_end else end <= length - self._margin
+            if words[i] != edge and inside:
+                break
+            unsure += 1
+        return len(words) - unsure
+
+    def tokens(self, text: str) -> Iterator[list[Token]]:
+        """Yield all tokens of `text`, special ones included, in pieces that end before a space."""
+        if self._lowercase:
+            text = text.lower()
+        whole = list(pieces(text))
+        if len(whole) == 1:
+            yield self._tokens(self._library.encode(text), 0)
+            return
+        first, last = self._specials()
+        yield first
+        start = 0
+        for piece in whole:
+            yield self._tokens(self._library.encode(piece, add_special_tokens=False), start)
+            start += len(piece)
+        yield [token._replace(start=start, end=start) for token in last]
+
+    def _specials(self) -> tuple[list[Token], list[Token]]:
+        """Return the special tokens before and behind a text."""
+        encoding = self._library.encode("a")
+        content = len(self._library.encode("a", add_special_tokens=False))
+        lead = encoding.special_tokens_mask.index(0)
+        tokens = [token._replace(start=0, end=0) for token in self._tokens(encoding, 0)]
+        return tokens[:lead], tokens[lead + content :]
+
+    def _tokens(self, encoding: Encoding, start: int) -> list[Token]:
+        rows = zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)
+        return [Token(id, token, start + a, start + b) for id, token, (a, b) in rows]
+
+
+def pieces(text: str) -> Iterator[str]:
+    """Cut a long text before spaces, where no tokenizer joins what stands on either side."""
+    start = 0
+    while len(text) - start > PIECE:
+        space = text.find(" ", start + PIECE)
+        while space > 0 and text[space - 1].isspace():
+            space = text.find(" ", space + 1)
+        if space < 0:
+            break
+        yield text[start:space]
+        start = space
+    yield text[start:]
