@@ -1,0 +1,34 @@
+"""The families of models that can be loaded, found by the `model_type` of a `config.json`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pageformer.errors import InvalidCheckpoint
+from pageformer.loader.families.bert import BERT
+from pageformer.loader.families.distilbert import DISTILBERT
+from pageformer.loader.families.encoder import ENCODER
+from pageformer.loader.families.family import Family, Kind, Rule, Source
+from pageformer.loader.families.mpnet import MPNET
+from pageformer.loader.families.roberta import ROBERTA
+from pageformer.loader.families.shapes import expected_shapes
+
+__all__ = ["FAMILIES", "Family", "Kind", "Rule", "Source", "expected_shapes", "family_for"]
+
+FAMILIES = (BERT, DISTILBERT, ROBERTA, MPNET, ENCODER)
+
+
+def family_for(raw_config: Mapping[str, Any]) -> Family:
+    """Find the family of a checkpoint's `config.json`.
+
+    Raises InvalidCheckpoint that names the key and value that stop it, before any weight is read.
+    """
+    model_type = raw_config.get("model_type")
+    for family in FAMILIES:
+        if model_type in family.model_types:
+            family.config(raw_config)
+            return family
+    known = ", ".join(name for family in FAMILIES for name in family.model_types)
+    raise InvalidCheckpoint(
+        f"config.json has model_type = {model_type!r}, expected one of {known}",
+        hint="Load a model of one of these families.",
+    )
