@@ -54,7 +54,11 @@ class Tokenizer:
         """Return how many tokens the model takes, special ones included."""
         return self._limit
 
-    def encode(self, text: str, truncate: str = "right", more: bool = False) -> Tokens | None:
+    def text_of(self, id: int) -> str:
+        """Return the token that an id stands for."""
+        return self._library.id_to_token(id) or ""
+
+    def encode(self, text: str, truncate: str | None = "right", more: bool = False) -> Tokens | None:
         """Tokenise `text`, cut at the limit on the side that `truncate` names.
 
         more: `text` is only the near end of a longer text. Returns None when it is too short to
@@ -62,7 +66,7 @@ class Tokenizer:
         """
         if truncate not in ("right", "left", "error"):
             raise InvalidInput(
-                f"truncate is 'right', 'left' or 'error', not {truncate!r}",
+                f"truncate is 'right', 'left' or 'error', not {truncate or 'null'!r}",
                 hint="'right' keeps the beginning of a text that is too long, 'left' its end",
             )
         if self._lowercase:

@@ -1,0 +1,57 @@
+-- name: pulse
+select 1
+
+-- name: as_owner
+select pageformer.as_owner($1::bytea)
+
+-- name: resolve
+select v.id, v.hash, v.label, m.name, exists (select from pageformer.usable_model u where u.id = m.id) as allowed,
+    pg_catalog.statement_timestamp()::text as statement
+from pageformer.model m
+join pageformer.version v on v.id = m.deployed_id
+where m.name = $1::text
+
+-- name: resolve_pinned
+select v.id, v.hash, v.label, m.name, exists (select from pageformer.usable_model u where u.id = m.id) as allowed,
+    pg_catalog.statement_timestamp()::text as statement
+from pageformer.model m
+join pageformer.version v on v.model_id = m.id
+where m.name = $1::text
+    and (v.label = $2::text
+         or (pg_catalog.length($2::text) >= 6
+             and pg_catalog.starts_with(pg_catalog.encode(v.hash, 'hex'), $2::text)))
+
+-- name: names
+select m.name, v.label, v.id = m.deployed_id as deployed
+from pageformer.model m
+left join pageformer.version v on v.model_id = m.id
+order by m.name, v.id
+
+-- name: settings
+select name, value from pageformer.setting
+
+-- name: version
+select v.config, v.block_side, a.data as tokenizer
+from pageformer.version v
+left join pageformer.asset a on a.hash = v.tokenizer_hash
+where v.id = $1::integer
+
+-- name: tensors
+select name, shape, grid, bundle_offset
+from pageformer.tensor
+where version_id = $1::integer
+
+-- name: places
+select distinct on (p.block_hash) p.block_hash, p.page_hash, p.slot, g.format
+from pageformer.placement p
+join pageformer.page g on g.hash = p.page_hash
+where p.block_hash in (
+    select pg_catalog.unnest(t.grid) from pageformer.tensor t where t.version_id = $1::integer
+)
+order by p.block_hash, p.page_hash
+
+-- name: page
+select data from pageformer.page where hash = $1::bytea
+
+-- name: current_role
+select current_user::text as name

@@ -1,0 +1,177 @@
+"""What the SQL functions call: one function here for each of them, in the order of `sql/`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pageformer.udfs import signals
+
+with signals.blocked():
+    import orjson
+
+    from pageformer.errors import InvalidInput
+    from pageformer.udfs import encoding, spi, tensors, versions
+    from pageformer.udfs.blocks import Array
+    from pageformer.udfs.encoding import Options
+    from pageformer.udfs.tokenizer import Tokens
+    from pageformer.udfs.versions import Resolved, Version
+
+Rows = Iterator[tuple[Any, ...]]
+
+_told_in: list[str] = [""]  # the statement that was last told of a cut
+
+
+@spi.boundary
+def encode(
+    input: str | None, model: str | None, options: Sequence[Any], more: bool = False
+) -> str | None:
+    """Encode one text; null for null, and for the near end of a longer text that is too short."""
+    if input is None:
+        return None
+    resolved = versions.resolve(model, input)
+    return encode_one(resolved, versions.ready(resolved), input, Options(*options), more)
+
+
+@spi.boundary
+def encode_pinned(input: str | None, version: str | None, more: bool = False) -> str | None:
+    """Encode one text with a version named for good, always in float32 in this backend."""
+    if input is None:
+        return None
+    resolved = versions.resolve(versions.pinned(version), input)
+    return encode_one(resolved, versions.ready(resolved, "numpy"), input, Options(), more)
+
+
+@spi.boundary
+def encode_batch(
+    inputs: Sequence[str | None] | None,
+    model: str | None,
+    options: Sequence[Any],
+    tasks: Sequence[str | None] | None,
+) -> list[str | None] | None:
+    """Encode texts in order; null stays null."""
+    if inputs is None:
+        return None
+    resolved = versions.resolve(model, next((text for text in inputs if text is not None), None))
+    version, chosen = versions.ready(resolved), Options(*options).with_tasks(tasks)
+    present = [i for i, text in enumerate(inputs) if text is not None]
+    tokens = []
+    for i in present:
+        spi.pulse()
+        tokens.append(tokenize_for(version, inputs[i] or "", chosen))
+    tell_cuts(resolved, version, tokens)
+    vectors = encoding.encode(version.model, [t.ids for t in tokens], chosen, spi.pulse)
+    answer: list[str | None] = [None] * len(inputs)
+    for i, vector in zip(present, vectors, strict=True):
+        answer[i] = vector_text(vector)
+    return answer
+
+
+@spi.boundary
+def encode_tokens(
+    input: str | None, model: str | None, options: Sequence[Any], more: bool = False
+) -> list[tuple[int, str, str]] | None:
+    """Return (index, token, embedding) of every token that the model sees, index from 1."""
+    if input is None:
+        return []
+    resolved = versions.resolve(model, input)
+    version, chosen = versions.ready(resolved), Options(*options)
+    tokens = tokenize_for(version, input, chosen, more)
+    if tokens is None:
+        return None
+    tell_cuts(resolved, version, [tokens])
+    states = encoding.encode_tokens(version.model, tokens.ids, chosen, spi.pulse)
+    return [
+        (i, version.tokenizer.text_of(id), vector_text(state))
+        for i, (id, state) in enumerate(zip(tokens.ids, states, strict=True), start=1)
+    ]
+
+
+@spi.boundary
+def encode_tensor(tensor: bytes | None, model: str | None) -> str | None:
+    """Run the encoder over `[batch, sequence, hidden]`, given by array_send, told as array text."""
+    if tensor is None:
+        return None
+    version = versions.ready(versions.resolve(model))
+    return tensors.to_text(tensors.encode(version.model, tensors.receive(tensor), spi.pulse))
+
+
+@spi.boundary
+def tokenize(input: str | None, model: str | None) -> Rows:
+    """Yield (index, id, token, start_offset, end_offset) of every token, uncut, index from 1."""
+    index = 0
+    for tokens in all_tokens(input, model):
+        for index, token in enumerate(tokens, start=index + 1):
+            yield (index, *token)
+
+
+@spi.boundary
+def count_tokens(input: str | None, model: str | None) -> int | None:
+    """Count the tokens of a text, uncut, special ones included."""
+    if input is None:
+        return None
+    return sum(len(tokens) for tokens in all_tokens(input, model))
+
+
+@spi.boundary
+def preload(model: str | None) -> int:
+    """Map all pages of a model, reading them from their tables where needed; count them."""
+    return len(versions.ready(versions.resolve(model)).pages)
+
+
+@spi.boundary
+def verify(model: str | None) -> int:
+    """Check every page of a model, in its table and in the cache; count them.
+
+    Raises DamagedPage naming the first page whose bytes differ from its hash.
+    """
+    resolved = versions.resolve(model)
+    return spi.as_owner(lambda: versions.verify(resolved))
+
+
+# -- shared by the functions above ----------------------------------------------------------------
+
+
+def encode_one(
+    resolved: Resolved, version: Version, text: str, options: Options, more: bool
+) -> str | None:
+    """Encode one text as SQL's text for a vector."""
+    tokens = tokenize_for(version, text, options, more)
+    if tokens is None:
+        return None
+    tell_cuts(resolved, version, [tokens])
+    [vector] = encoding.encode(version.model, [tokens.ids], options, spi.pulse)
+    return vector_text(vector)
+
+
+def tokenize_for(
+    version: Version, text: str, options: Options, more: bool = False
+) -> Tokens | None:
+    """Tokenise a text with its prompt, cut as the options say."""
+    options.check(version.config)
+    prompted = encoding.prompted(version.config, text, options)
+    return version.tokenizer.encode(prompted, options.truncate, more)
+
+
+def all_tokens(input: str | None, model: str | None) -> Iterator[Any]:
+    """Yield the tokens of a text in pieces, letting PostgreSQL in between."""
+    if input is None:
+        return
+    for tokens in versions.ready(versions.resolve(model, input)).tokenizer.tokens(input):
+        spi.pulse()
+        yield tokens
+
+
+def tell_cuts(resolved: Resolved, version: Version, tokens: Sequence[Tokens]) -> None:
+    """Warn once per statement that inputs were cut."""
+    cut = sum(t.cut for t in tokens)
+    if cut and _told_in[0] != resolved.statement:
+        _told_in[0] = resolved.statement
+        inputs = "an input was" if len(tokens) == 1 else f"{cut} of {len(tokens)} inputs were"
+        spi.warn(
+            f"{inputs} cut to the {version.tokenizer.limit} tokens that {resolved.model} takes",
+            "Told once per statement. Option truncate => 'error' refuses, 'left' keeps the end.",
+        )
+
+
+def vector_text(vector: Array) -> str:
+    """Write a vector as pgvector reads it."""
+    return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()

@@ -1,0 +1,176 @@
+-- Text to vectors. `encode` and `encode_pinned` hand Python no more of a long text than it needs:
+-- the near end of it, eight times longer until the model's limit is reached (then the answer is
+-- not null). They return text, which becomes a vector on the way out, so that no body depends on
+-- the schema that pgvector lives in.
+
+create or replace function pageformer.encode_text(
+    input text, more boolean, model text, prompt text, prompt_name text, task text,
+    dimensions integer, normalized boolean, truncate text
+) returns text
+language plpython3u stable parallel unsafe cost 100000
+set search_path = pg_catalog, pageformer, pg_temp
+as $python$
+from pageformer.udfs import server
+return server.encode(
+    input, model, (prompt, prompt_name, task, dimensions, normalized, truncate), more
+)
+$python$;
+
+create or replace function pageformer.encode(
+    input text, model text, prompt text default null, prompt_name text default null,
+    task text default null, dimensions integer default null, normalized boolean default null,
+    truncate text default 'right'
+) returns vector
+language plpgsql stable parallel unsafe cost 100000
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+declare
+    size bigint := 65536;
+    answer text;
+begin
+    while octet_length(input) > size and answer is null loop
+        answer := encode_text(
+            case truncate when 'left' then right(input, size::integer)
+            else left(input, size::integer) end,
+            true, model, prompt, prompt_name, task, dimensions, normalized, truncate);
+        size := size * 8;
+    end loop;
+    return coalesce(answer, encode_text(
+        input, false, model, prompt, prompt_name, task, dimensions, normalized, truncate));
+end
+$$;
+
+create or replace function pageformer.encode_pinned_text(input text, more boolean, version text)
+returns text
+language plpython3u stable parallel unsafe cost 100000
+set search_path = pg_catalog, pageformer, pg_temp
+as $python$
+from pageformer.udfs import server
+return server.encode_pinned(input, version, more)
+$python$;
+
+-- Immutable because it is true: a pinned version never changes, and float32 in this backend is
+-- computed whatever is set. Fit for expression indexes.
+create or replace function pageformer.encode_pinned(input text, version text) returns vector
+language plpgsql immutable parallel unsafe cost 100000
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+declare
+    size bigint := 65536;
+    answer text;
+begin
+    while octet_length(input) > size and answer is null loop
+        answer := encode_pinned_text(left(input, size::integer), true, version);
+        size := size * 8;
+    end loop;
+    return coalesce(answer, encode_pinned_text(input, false, version));
+end
+$$;
+
+create or replace function pageformer.encode_batch(
+    inputs text[], model text, prompt text default null, prompt_name text default null,
+    task text default null, dimensions integer default null, normalized boolean default null,
+    truncate text default 'right', tasks text[] default null
+) returns vector[]
+language plpython3u stable parallel unsafe cost 1000000
+set search_path = pg_catalog, pageformer, pg_temp
+as $python$
+from pageformer.udfs import server
+return server.encode_batch(
+    inputs, model, (prompt, prompt_name, task, dimensions, normalized, truncate), tasks
+)
+$python$;
+
+create or replace function pageformer.encode_tokens(
+    input text, model text, prompt text default null, prompt_name text default null,
+    task text default null, dimensions integer default null, normalized boolean default null,
+    truncate text default 'right'
+) returns table (index integer, token text, embedding vector)
+language plpython3u stable parallel unsafe cost 100000 rows 100
+set search_path = pg_catalog, pageformer, pg_temp
+as $python$
+from pageformer.udfs import server
+return server.encode_tokens(
+    input, model, (prompt, prompt_name, task, dimensions, normalized, truncate)
+)
+$python$;
+
+create or replace function pageformer.encode_tensor_text(sent bytea, model text) returns text
+language plpython3u stable parallel unsafe cost 100000
+set search_path = pg_catalog, pageformer, pg_temp
+as $python$
+from pageformer.udfs import server
+return server.encode_tensor(sent, model)
+$python$;
+
+create or replace function pageformer.encode_tensor(tensor real[], model text) returns real[]
+language plpgsql stable parallel unsafe cost 100000
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+begin
+    return encode_tensor_text(array_send(tensor), model);
+end
+$$;
+
+create or replace function pageformer.tokenize(input text, model text)
+returns table (
+    index integer, id integer, token text, start_offset integer, end_offset integer
+)
+language plpython3u stable parallel unsafe cost 10000 rows 100
+set search_path = pg_catalog, pageformer, pg_temp
+as $python$
+from pageformer.udfs import server
+return server.tokenize(input, model)
+$python$;
+
+create or replace function pageformer.count_tokens(input text, model text) returns integer
+language plpython3u stable parallel unsafe cost 10000
+set search_path = pg_catalog, pageformer, pg_temp
+as $python$
+from pageformer.udfs import server
+return server.count_tokens(input, model)
+$python$;
+
+create or replace function pageformer.preload(model text) returns bigint
+language plpython3u stable parallel unsafe cost 1000000
+set search_path = pg_catalog, pageformer, pg_temp
+as $python$
+from pageformer.udfs import server
+return server.preload(model)
+$python$;
+
+create or replace function pageformer.verify(model text) returns bigint
+language plpython3u stable parallel unsafe cost 1000000
+set search_path = pg_catalog, pageformer, pg_temp
+as $python$
+from pageformer.udfs import server
+return server.verify(model)
+$python$;
+
+-- The one door to page bytes for the functions above: it runs what they left pending in this
+-- interpreter, with the owner's rights, for whoever knows the interpreter's random key.
+create or replace function pageformer.as_owner(key bytea) returns void
+language plpython3u stable parallel unsafe security definer
+set search_path = pg_catalog, pageformer, pg_temp
+as $python$
+from pageformer.udfs import spi
+spi.run_as_owner(key)
+$python$;
+
+alter function pageformer.encode_text(
+    text, boolean, text, text, text, text, integer, boolean, text) owner to pageformer_owner;
+alter function pageformer.encode(
+    text, text, text, text, text, integer, boolean, text) owner to pageformer_owner;
+alter function pageformer.encode_pinned_text(text, boolean, text) owner to pageformer_owner;
+alter function pageformer.encode_pinned(text, text) owner to pageformer_owner;
+alter function pageformer.encode_batch(
+    text[], text, text, text, text, integer, boolean, text, text[]) owner to pageformer_owner;
+alter function pageformer.encode_tokens(
+    text, text, text, text, text, integer, boolean, text) owner to pageformer_owner;
+alter function pageformer.encode_tensor_text(bytea, text) owner to pageformer_owner;
+alter function pageformer.encode_tensor(real[], text) owner to pageformer_owner;
+alter function pageformer.tokenize(text, text) owner to pageformer_owner;
+alter function pageformer.count_tokens(text, text) owner to pageformer_owner;
+alter function pageformer.preload(text) owner to pageformer_owner;
+alter function pageformer.verify(text) owner to pageformer_owner;
+alter function pageformer.as_owner(bytea) owner to pageformer_owner;

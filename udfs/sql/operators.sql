@@ -1,0 +1,105 @@
+-- Operators over blocks: a block is a bytea with a small typed header (see udfs/blocks.py). They
+-- read nothing but their arguments.
+
+create or replace function pageformer_op.block(form text, block_rows integer, block_cols integer,
+    data bytea)
+returns bytea
+language plpython3u immutable strict parallel safe
+set search_path = pg_catalog, pageformer_op, pg_temp
+as $python$
+from pageformer.udfs import block_operators
+return block_operators.block(form, block_rows, block_cols, data)
+$python$;
+
+create or replace function pageformer_op.from_array(elements real[]) returns bytea
+language plpython3u immutable strict parallel safe
+set search_path = pg_catalog, pageformer_op, pg_temp
+as $python$
+from pageformer.udfs import block_operators
+return block_operators.from_array(elements)
+$python$;
+
+create or replace function pageformer_op.to_array(block bytea) returns real[]
+language plpython3u immutable strict parallel safe
+set search_path = pg_catalog, pageformer_op, pg_temp
+as $python$
+from pageformer.udfs import block_operators
+return block_operators.to_array(block)
+$python$;
+
+create or replace function pageformer_op.matmul(a bytea, b bytea) returns bytea
+language plpython3u immutable strict parallel safe cost 1000
+set search_path = pg_catalog, pageformer_op, pg_temp
+as $python$
+from pageformer.udfs import block_operators
+return block_operators.matmul(a, b)
+$python$;
+
+create or replace function pageformer_op.add(a bytea, b bytea) returns bytea
+language plpython3u immutable strict parallel safe cost 1000
+set search_path = pg_catalog, pageformer_op, pg_temp
+as $python$
+from pageformer.udfs import block_operators
+return block_operators.add(a, b)
+$python$;
+
+create or replace function pageformer_op.gelu(block bytea) returns bytea
+language plpython3u immutable strict parallel safe cost 1000
+set search_path = pg_catalog, pageformer_op, pg_temp
+as $python$
+from pageformer.udfs import block_operators
+return block_operators.gelu(block)
+$python$;
+
+create or replace function pageformer_op.softmax(block bytea) returns bytea
+language plpython3u immutable strict parallel safe cost 1000
+set search_path = pg_catalog, pageformer_op, pg_temp
+as $python$
+from pageformer.udfs import block_operators
+return block_operators.softmax(block)
+$python$;
+
+create or replace function pageformer_op.layer_norm(block bytea, weight bytea, bias bytea,
+    eps double precision)
+returns bytea
+language plpython3u immutable strict parallel safe cost 1000
+set search_path = pg_catalog, pageformer_op, pg_temp
+as $python$
+from pageformer.udfs import block_operators
+return block_operators.layer_norm(block, weight, bias, eps)
+$python$;
+
+create or replace aggregate pageformer_op.sum(bytea) (
+    sfunc = pageformer_op.add, stype = bytea, combinefunc = pageformer_op.add, parallel = safe
+);
+
+-- A version as blocks, as stored, counted from 1: for those who may see weights.
+create or replace function pageformer.weights(model text)
+returns table (tensor text, block_row integer, block_col integer, block bytea)
+language sql stable parallel unsafe rows 1000
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+    select t.name, i.block_row, j.block_col, (
+        select pageformer_op.block(g.format, g.block_rows, g.block_cols,
+            substring(g.data from p.slot * size.bytes + 1 for size.bytes))
+        from placement p
+        join page g on g.hash = p.page_hash
+        cross join lateral (
+            select g.block_rows * g.block_cols * case g.format when 'f32' then 4 else 2 end
+        ) size (bytes)
+        where p.block_hash = t.grid[i.block_row][j.block_col]
+        limit 1
+    )
+    from model m
+    join version v on v.model_id = m.id
+        and case when strpos(weights.model, '@') = 0 then v.id = m.deployed_id
+            else v.label = split_part(weights.model, '@', 2) end
+    join tensor t on t.version_id = v.id and t.grid is not null
+    cross join lateral generate_subscripts(t.grid, 1) i (block_row)
+    cross join lateral generate_subscripts(t.grid, 2) j (block_col)
+    where m.name = split_part(weights.model, '@', 1)
+$$;
+
+alter function pageformer.weights(text) owner to pageformer_owner;
+revoke execute on function pageformer.weights(text) from public;
+grant execute on function pageformer.weights(text) to pageformer_reader;

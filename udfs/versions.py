@@ -1,0 +1,203 @@
+"""From a name that a user typed to a version that is ready to run.
+
+Names are resolved by SQL on every call, under the statement's snapshot and the caller's role; only
+what the name leads to is kept, by content hash, so a deploy or a rollback is seen at once.
+"""
+
+import hashlib
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+
+from pageformer.errors import DamagedPage, InvalidInput, MissingGrant, NotBuilt, UnknownName
+from pageformer.udfs import spi
+from pageformer.udfs.backends import choose
+from pageformer.udfs.config import Config
+from pageformer.udfs.model import Model, Place, TensorRow, assemble
+from pageformer.udfs.page_cache import PageCache
+from pageformer.udfs.tokenizer import Tokenizer
+
+KEPT = 8  # versions that a connection keeps ready
+OWN_FORMATS = ("hex", "base64", "escape")  # of PostgreSQL's encode(bytea, format)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Hold what a name means in this statement."""
+
+    id: int
+    hash: bytes
+    model: str
+    label: str
+    statement: str  # when the statement began: tells one statement from the next
+
+
+class Version:
+    """Keep one version ready: config, tokenizer, mapped pages, tensors."""
+
+    def __init__(self, resolved: Resolved, cache: PageCache, backend: str) -> None:
+        self.cache = cache
+        [row] = spi.rows("version", resolved.id)
+        self.config = Config.from_json(row["config"])
+        self._tokenizer_json: bytes | None = row["tokenizer"]
+        places = spi.rows("places", resolved.id)
+        self.pages = sorted({(row["page_hash"], row["format"]) for row in places})
+        self._views = cache.open(self.pages)
+        self.model: Model = assemble(
+            self.config,
+            choose(backend),
+            row["block_side"],
+            [TensorRow(**tensor) for tensor in spi.rows("tensors", resolved.id)],
+            {p["block_hash"]: Place(p["page_hash"], p["slot"]) for p in places},
+            {hash: view for (hash, _), view in zip(self.pages, self._views, strict=True)},
+        )
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Return the tokenizer.
+
+        Raises NotBuilt for a model that takes tensors, not text.
+        """
+        if self._tokenizer_json is None:
+            raise NotBuilt(
+                "this model has no tokenizer: it encodes tensors, not text",
+                hint="call pageformer.encode_tensor(tensor, model)",
+            )
+        return Tokenizer(self._tokenizer_json, self.config.max_length, self.config.lowercase)
+
+    def is_sound(self) -> bool:
+        """Tell whether the mapped pages are still what they were; False: open the version again."""
+        return self.cache.still_sound(self.pages, self._views)
+
+    def close(self) -> None:
+        """Let go of the mapped pages."""
+        del self.model, self._views
+        self.cache.close(self.pages)
+
+
+_ready: OrderedDict[tuple[bytes, str], Version] = OrderedDict()
+_caches: dict[str, PageCache] = {}
+_settings: dict[str, dict[str, str]] = {}
+
+
+def resolve(name: str | None, text: str | None = None) -> Resolved:
+    """Find the version that `name` ('minilm', 'minilm@v2', 'minilm@<hash prefix>') means now.
+
+    text: the input, to notice swapped arguments. Raises UnknownName, and MissingGrant when the
+    current role may not use the model.
+    """
+    if name is None:
+        raise InvalidInput("the model is null", hint="name one, as in encode('a text', 'minilm')")
+    model, pinned, pin = name.partition("@")
+    found = spi.rows("resolve_pinned", model, pin) if pinned else spi.rows("resolve", model)
+    if len(found) > 1:
+        raise UnknownName(f"{name} is ambiguous", hint="give more digits of the hash")
+    if not found:
+        raise unknown(name, text)
+    [row] = found
+    if not row["allowed"]:
+        [role] = spi.rows("current_role")
+        raise MissingGrant(
+            f"permission denied for model {model}",
+            hint=f"an admin can run: select pageformer.grant_use('{model}', '{role['name']}')",
+        )
+    return Resolved(row["id"], row["hash"], row["name"], row["label"], row["statement"])
+
+
+def pinned(name: str | None) -> str | None:
+    """Return a name that means the same version for good.
+
+    Raises InvalidInput for a moving name.
+    """
+    if name is not None and "@" not in name:
+        raise InvalidInput(
+            f"{shorten(name)} is a moving name: another version may be deployed",
+            hint=f"pin a version, as in '{name}@v1'; see pageformer.model_versions",
+        )
+    return name
+
+
+def unknown(name: str, text: str | None) -> UnknownName:
+    """Make the error for a name that nothing has, with the likeliest cause as its hint."""
+    loaded = spi.rows("names")
+    models = sorted({row["name"] for row in loaded})
+    model, pinned, pin = name.partition("@")
+    if name in OWN_FORMATS:
+        hint = f"for PostgreSQL's own encode, cast the input: encode(…::bytea, '{name}')"
+    elif text is not None and text.partition("@")[0] in models:
+        hint = f"the arguments are swapped: the model comes second, encode(…, '{text}')"
+    elif pinned and model in models:
+        labels = ", ".join(row["label"] for row in loaded if row["name"] == model)
+        return UnknownName(f"model {model} has no version {pin}", hint=f"its versions: {labels}")
+    elif models:
+        hint = f"models that are loaded: {', '.join(models)}"
+    else:
+        hint = "no model is loaded yet: pageformer load DIR --name NAME"
+    return UnknownName(f"model {shorten(name)} does not exist", hint=hint)
+
+
+def shorten(name: str) -> str:
+    """Quote a name, the beginning of it when it is long."""
+    return f'"{name}"' if len(name) <= 64 else f'"{name[:60]}…"'
+
+
+def ready(resolved: Resolved, backend: str | None = None) -> Version:
+    """Return the version, opened once per connection and kept by content hash."""
+    backend = backend or settings(resolved.statement)["backend"]
+    key = (resolved.hash, backend)
+    if key in _ready and not _ready[key].is_sound():
+        _ready.pop(key).close()
+    if key not in _ready:
+        _ready[key] = spi.as_owner(lambda: Version(resolved, page_cache(), backend))
+        while len(_ready) > KEPT:
+            _ready.popitem(last=False)[1].close()
+    _ready.move_to_end(key)
+    return _ready[key]
+
+
+def settings(statement: str) -> dict[str, str]:
+    """Return the owner's settings, read once per statement."""
+    if statement not in _settings:
+        _settings.clear()
+        found = spi.as_owner(lambda: spi.rows("settings"))
+        _settings[statement] = {row["name"]: row["value"] for row in found}
+    return _settings[statement]
+
+
+def page_cache() -> PageCache:
+    """Return the page cache of this cluster; needs the owner's rights."""
+    parent = {row["name"]: row["value"] for row in spi.rows("settings")}["cache_folder"]
+    if parent not in _caches:
+        # A backend's working directory is its cluster's data directory.
+        _caches[parent] = PageCache(parent, os.getcwd(), read_page, spi.pulse, spi.warn)
+    return _caches[parent]
+
+
+def read_page(page: bytes) -> bytes:
+    """Read a page's bytes from its table; needs the owner's rights."""
+    found = spi.rows("page", page)
+    if not found:
+        raise DamagedPage(
+            f"page {page.hex()} is missing from its table",
+            hint="restore it from a backup, or drop the version and load it again",
+        )
+    data: bytes = found[0]["data"]
+    return data
+
+
+def verify(resolved: Resolved) -> int:
+    """Check the bytes of every page of a version, in the table and in the cache; count them.
+
+    Needs the owner's rights. Raises DamagedPage naming the page.
+    """
+    pages = sorted({(row["page_hash"], row["format"]) for row in spi.rows("places", resolved.id)})
+    for page, _ in pages:
+        spi.pulse()
+        if hashlib.sha256(read_page(page)).digest() != page:
+            raise DamagedPage(
+                f"page {page.hex()} of {resolved.model}@{resolved.label} is damaged in its table",
+                hint="restore it from a backup, or drop the version and load it again",
+            )
+    page_cache().check(pages)
+    return len(pages)
