@@ -6,6 +6,7 @@ batch: one `[tokens, hidden]` matrix and the offsets of its sequences.
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +66,7 @@ def positions(config: Config, batch: Batch) -> Ids:
     Families with a padding id count on from it and give the padding token itself that id.
     """
     position = np.empty_like(batch.ids)
-    for start, stop in zip(batch.offsets, batch.offsets[1:], strict=False):
+    for start, stop in pairwise(batch.offsets):
         position[start:stop] = np.arange(stop - start)
         if config.padding_id is not None:
             is_token = batch.ids[start:stop] != config.padding_id
@@ -135,7 +136,7 @@ def relative_bias(model: Model, offsets: Sequence[int]) -> Array | None:
     """Look up MPNet's attention bias for every relative position.  # [heads, 2 longest - 1]"""
     if not model.config.relative_buckets:
         return None
-    longest = max(b - a for a, b in zip(offsets, offsets[1:], strict=False))
+    longest = max(stop - start for start, stop in pairwise(offsets))
     buckets = relative_buckets(np.arange(1 - longest, longest), model.config.relative_buckets)
     table = model.matrices["relative_attention_bias"]
     return model.operators.rows(buckets, table).T
@@ -148,4 +149,5 @@ def relative_buckets(distance: Ids, buckets: int) -> Ids:
     far = np.abs(distance)
     scale = np.log(np.maximum(far, 1) / exact, dtype=np.float32) / math.log(MAX_DISTANCE / exact)
     logarithmic = exact + (scale * (half - exact)).astype(np.intp)
-    return np.where(far < exact, far, np.minimum(logarithmic, half - 1)) + half * (distance > 0)
+    bucket: Ids = np.where(far < exact, far, np.minimum(logarithmic, half - 1))
+    return bucket + half * (distance > 0)

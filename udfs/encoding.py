@@ -51,10 +51,12 @@ class Options:
 
 
 def prompted(config: Config, text: str, options: Options) -> str:
-    """Put the prompt that the options choose in front of a text.
+    """Check the options, and put the prompt that they choose in front of a text.
 
-    Raises UnknownName for a prompt name that the model does not have.
+    Raises InvalidInput or NotBuilt for options that cannot be followed, and UnknownName for a
+    prompt name that the model does not have.
     """
+    options.check(config)
     if options.prompt is not None:
         return options.prompt + text
     name = options.prompt_name or config.default_prompt_name

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
-
 from pageformer.udfs.blocks import Array, BlockMatrix
 from pageformer.udfs.config import Config
 from pageformer.udfs.operators import Norm, Operators
@@ -124,7 +122,7 @@ def assemble(
         for row in tensors
         if row.grid is not None
     }
-    bundle = operators.bundle(matrices.pop(BUNDLE)) if BUNDLE in matrices else np.empty(0)
+    bundle = operators.bundle(matrices.pop(BUNDLE))
     vectors = {
         row.name: bundle[row.bundle_offset : row.bundle_offset + row.shape[0]]
         for row in tensors

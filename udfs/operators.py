@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pageformer.udfs.blocks import Array, BlockMatrix
 from pageformer.errors import NotBuilt
+from pageformer.udfs.blocks import Array, BlockMatrix
 
 Term = Callable[[Array], Array]  # [tokens, in] -> [tokens, out], what a task adds to a product
 
@@ -73,7 +73,7 @@ class Operators:
         norm: Norm | None = None,
         terms: Sequence[Term] = (),
     ) -> Array:
-        """Compute norm(activation(x W + terms(x) + bias) + residual).  # [n, k], [k, m] -> [n, m]"""
+        """Compute norm(activation(x W + terms(x) + bias) + residual).  # [n, k] -> [n, m]"""
         y = self.matmul(x, W)
         for term in terms:
             y += term(x)
@@ -108,7 +108,7 @@ class Operators:
         window: int | None = None,
         rotary: Rotary | None = None,
     ) -> Array:
-        """Attend within each sequence: softmax(q k^T / sqrt(d) + bias) v.  # 3 x [n, width] -> [n, width]
+        """Compute softmax(q k^T / sqrt(d) + bias) v in each sequence.  # 3 x [n, w] -> [n, w]
 
         bias: `[heads, 2 longest - 1]`, by relative position j - i + longest - 1 (Shaw et al. 2018).
         window: positions further apart than window // 2 do not see each other.
@@ -138,7 +138,7 @@ class Operators:
         return x
 
     def by_distance(self, bias: Array, length: int) -> Array:
-        """Spread a bias by relative position over a square.  # [h, 2m - 1] -> [h, length, length]"""
+        """Spread a bias by relative position over a square.  # [h, 2m - 1] -> [h, l, l]"""
         position = self.xp.arange(length)
         middle = bias.shape[1] // 2
         return bias[:, position[None, :] - position[:, None] + middle]
@@ -147,7 +147,8 @@ class Operators:
         """Return minus infinity where two positions are outside one window.  # [length, length]"""
         position = self.xp.arange(length)
         apart = self.xp.abs(position[None, :] - position[:, None])
-        return self.xp.where(apart > window // 2, -np.inf, 0).astype(np.float32)  # type: ignore[no-any-return]
+        mask: Array = self.xp.where(apart > window // 2, -np.inf, 0).astype(np.float32)
+        return mask
 
     def rotate(self, x: Array, rotary: Rotary) -> Array:
         """Rotate the two halves of each head by position.  # [s, heads, length, d]"""
@@ -158,7 +159,7 @@ class Operators:
     # -- rows -------------------------------------------------------------------------------------
 
     def embed(self, lookups: Sequence[tuple[Any, BlockMatrix]], norm: Norm | None = None) -> Array:
-        """Add the rows that each `(ids, table)` names, then normalise.  # k x ([n], [v, w]) -> [n, w]"""
+        """Add the rows that each `(ids, table)` names, then normalise.  # -> [n, w]"""
         x = sum(self.rows(ids, table) for ids, table in lookups)
         return x if norm is None else self.layer_norm(x, norm)  # type: ignore[return-value,arg-type]
 
@@ -193,7 +194,7 @@ class Operators:
         return x
 
     def pool(self, x: Array, offsets: Sequence[int], how: str) -> Array:
-        """Make one row of each sequence: its first token, or the mean.  # [n, w] -> [sequences, w]"""
+        """Make a row of each sequence: its first token, or the mean.  # [n, w] -> [s, w]"""
         out = self.xp.zeros((len(offsets) - 1, x.shape[1]), np.float32)
         for s, (start, stop) in enumerate(itertools.pairwise(offsets)):
             if stop > start:

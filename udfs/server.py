@@ -1,6 +1,7 @@
 """What the SQL functions call: one function here for each of them, in the order of `sql/`."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from pageformer.udfs import signals
@@ -8,14 +9,11 @@ from pageformer.udfs import signals
 with signals.blocked():
     import orjson
 
-    from pageformer.errors import InvalidInput
     from pageformer.udfs import encoding, spi, tensors, versions
     from pageformer.udfs.blocks import Array
     from pageformer.udfs.encoding import Options
     from pageformer.udfs.tokenizer import Tokens
     from pageformer.udfs.versions import Resolved, Version
-
-Rows = Iterator[tuple[Any, ...]]
 
 _told_in: list[str] = [""]  # the statement that was last told of a cut
 
@@ -27,8 +25,7 @@ def encode(
     """Encode one text; null for null, and for the near end of a longer text that is too short."""
     if input is None:
         return None
-    resolved = versions.resolve(model, input)
-    return encode_one(resolved, versions.ready(resolved), input, Options(*options), more)
+    return encode_one(versions.resolve(model, input), input, Options(*options), more)
 
 
 @spi.boundary
@@ -37,7 +34,7 @@ def encode_pinned(input: str | None, version: str | None, more: bool = False) ->
     if input is None:
         return None
     resolved = versions.resolve(versions.pinned(version), input)
-    return encode_one(resolved, versions.ready(resolved, "numpy"), input, Options(), more)
+    return encode_one(resolved, input, Options(), more, backend="numpy")
 
 
 @spi.boundary
@@ -56,7 +53,8 @@ def encode_batch(
     tokens = []
     for i in present:
         spi.pulse()
-        tokens.append(tokenize_for(version, inputs[i] or "", chosen))
+        prompted = encoding.prompted(version.config, inputs[i] or "", chosen)
+        tokens.append(version.tokenizer.encode(prompted, chosen.truncate))
     tell_cuts(resolved, version, tokens)
     vectors = encoding.encode(version.model, [t.ids for t in tokens], chosen, spi.pulse)
     answer: list[str | None] = [None] * len(inputs)
@@ -67,16 +65,15 @@ def encode_batch(
 
 @spi.boundary
 def encode_tokens(
-    input: str | None, model: str | None, options: Sequence[Any], more: bool = False
-) -> list[tuple[int, str, str]] | None:
+    input: str | None, model: str | None, options: Sequence[Any]
+) -> list[tuple[int, str, str]]:
     """Return (index, token, embedding) of every token that the model sees, index from 1."""
     if input is None:
         return []
     resolved = versions.resolve(model, input)
     version, chosen = versions.ready(resolved), Options(*options)
-    tokens = tokenize_for(version, input, chosen, more)
-    if tokens is None:
-        return None
+    prompted = encoding.prompted(version.config, input, chosen)
+    tokens = version.tokenizer.encode(prompted, chosen.truncate)
     tell_cuts(resolved, version, [tokens])
     states = encoding.encode_tokens(version.model, tokens.ids, chosen, spi.pulse)
     return [
@@ -95,12 +92,10 @@ def encode_tensor(tensor: bytes | None, model: str | None) -> str | None:
 
 
 @spi.boundary
-def tokenize(input: str | None, model: str | None) -> Rows:
-    """Yield (index, id, token, start_offset, end_offset) of every token, uncut, index from 1."""
-    index = 0
-    for tokens in all_tokens(input, model):
-        for index, token in enumerate(tokens, start=index + 1):
-            yield (index, *token)
+def tokenize(input: str | None, model: str | None) -> list[tuple[int, int, str, int, int]]:
+    """Return (index, id, token, start_offset, end_offset) of every token, uncut, index from 1."""
+    every = chain.from_iterable(all_tokens(input, model))
+    return [(index, *token) for index, token in enumerate(every, start=1)]
 
 
 @spi.boundary
@@ -131,24 +126,18 @@ def verify(model: str | None) -> int:
 
 
 def encode_one(
-    resolved: Resolved, version: Version, text: str, options: Options, more: bool
+    resolved: Resolved, text: str, options: Options, more: bool, backend: str | None = None
 ) -> str | None:
     """Encode one text as SQL's text for a vector."""
-    tokens = tokenize_for(version, text, options, more)
+    version = versions.ready(resolved, backend)
+    prompted = encoding.prompted(version.config, text, options)
+    tokenize = version.tokenizer.encode_end if more else version.tokenizer.encode
+    tokens = tokenize(prompted, options.truncate)
     if tokens is None:
         return None
     tell_cuts(resolved, version, [tokens])
     [vector] = encoding.encode(version.model, [tokens.ids], options, spi.pulse)
     return vector_text(vector)
-
-
-def tokenize_for(
-    version: Version, text: str, options: Options, more: bool = False
-) -> Tokens | None:
-    """Tokenise a text with its prompt, cut as the options say."""
-    options.check(version.config)
-    prompted = encoding.prompted(version.config, text, options)
-    return version.tokenizer.encode(prompted, options.truncate, more)
 
 
 def all_tokens(input: str | None, model: str | None) -> Iterator[Any]:

@@ -58,12 +58,30 @@ class Tokenizer:
         """Return the token that an id stands for."""
         return self._library.id_to_token(id) or ""
 
-    def encode(self, text: str, truncate: str | None = "right", more: bool = False) -> Tokens | None:
+    def encode(self, text: str, truncate: str | None = "right") -> Tokens:
         """Tokenise `text`, cut at the limit on the side that `truncate` names.
 
-        more: `text` is only the near end of a longer text. Returns None when it is too short to
-        tell the ids. Raises InvalidInput when truncate is 'error' and the text is too long.
+        Raises InvalidInput when truncate is 'error' and the text is too long.
         """
+        size = CHARACTERS_PER_TOKEN * self._limit
+        while size < len(text):
+            near = text[-size:] if truncate == "left" else text[:size]
+            tokens = self.encode_end(near, truncate)
+            if tokens is not None:
+                return tokens
+            size *= 8
+        encoding = self._encode(text, truncate)
+        if len(encoding) > self._room:
+            return self._cut(encoding, truncate)
+        return Tokens(self._library.post_process(encoding).ids, cut=False)
+
+    def encode_end(self, text: str, truncate: str | None) -> Tokens | None:
+        """Tokenise the near end of a longer text; None when it is too short to tell the ids."""
+        encoding = self._encode(text, truncate)
+        enough = self._sure(encoding, len(text), truncate == "left") >= self._room
+        return self._cut(encoding, truncate) if enough else None
+
+    def _encode(self, text: str, truncate: str | None) -> Encoding:
         if truncate not in ("right", "left", "error"):
             raise InvalidInput(
                 f"truncate is 'right', 'left' or 'error', not {truncate or 'null'!r}",
@@ -71,29 +89,15 @@ class Tokenizer:
             )
         if self._lowercase:
             text = text.lower()
-        from_end = truncate == "left"
-        size = CHARACTERS_PER_TOKEN * self._limit
-        while size < len(text):
-            near = text[-size:] if from_end else text[:size]
-            encoding = self._library.encode(near, add_special_tokens=False)
-            if self._sure(encoding, len(near), from_end) >= self._room:
-                return self._cut(encoding, truncate)
-            size *= 8
-        encoding = self._library.encode(text, add_special_tokens=False)
-        if more:
-            enough = self._sure(encoding, len(text), from_end) >= self._room
-            return self._cut(encoding, truncate) if enough else None
-        if len(encoding) > self._room:
-            return self._cut(encoding, truncate)
-        return Tokens(self._library.post_process(encoding).ids, cut=False)
+        return self._library.encode(text, add_special_tokens=False)
 
-    def _cut(self, encoding: Encoding, truncate: str) -> Tokens:
+    def _cut(self, encoding: Encoding, truncate: str | None) -> Tokens:
         if truncate == "error":
             raise InvalidInput(
                 f"the input has more than {self._limit} tokens, the most this model takes",
                 hint="shorten it, or use truncate => 'right' or 'left'",
             )
-        encoding.truncate(self._room, direction=truncate)
+        encoding.truncate(self._room, direction=truncate or "right")
         return Tokens(self._library.post_process(encoding).ids, cut=True)
 
     def _sure(self, encoding: Encoding, length: int, from_end: bool) -> int:
