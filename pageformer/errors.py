@@ -67,3 +67,23 @@ class ServerUnready(PageformerError):
     """A PostgreSQL server, cluster or folder that lacks a prerequisite."""
 
     sqlstate = "55000"
+
+
+class DuplicateContent(PageformerError):
+    """Bytes that are stored already and mean something else there."""
+
+    sqlstate = "23505"
+
+
+class ObjectsInUse(PageformerError):
+    """Something that cannot go because others depend on it."""
+
+    sqlstate = "2BP01"
+
+
+class RefusedByServer(PageformerError):
+    """A statement that PostgreSQL refused; tells the server's own message, hint and SQLSTATE."""
+
+    def __init__(self, message: str, *, sqlstate: str, hint: str = "", detail: str = "") -> None:
+        super().__init__(message, hint=hint, detail=detail)
+        self.sqlstate = sqlstate
