@@ -1,0 +1,217 @@
+"""Tiny random models of every family, written as transformers and sentence-transformers save them.
+
+Made with NumPy and JSON alone, the same bytes every time: the recorded vectors in `reference/` were
+computed from these files by the real libraries, and the tests load the same files into PostgreSQL.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tiny_tokenizers
+from tiny_files import (
+    Format,
+    Json,
+    write_json,
+    write_new_sentence_files,
+    write_safetensors,
+    write_sentence_files,
+    write_shards,
+)
+from tiny_weights import (
+    HEADS,
+    HIDDEN,
+    POSITIONS,
+    WIDE,
+    Array,
+    Ids,
+    encoder_shapes,
+    model_tensors,
+    random_tensors,
+    with_legacy,
+)
+
+LIMIT = 128  # tokens
+SHARDS = 3
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """Describe one model directory."""
+
+    family: str
+    seed: int
+    layers: int = 2
+    pooling: Literal["mean", "cls"] | None = "mean"  # None: no sentence-transformers files
+    normalized: bool = False
+    format: Format = "F32"
+    sharded: bool = False
+    prefix: str = ""  # as classes with a head save the encoder
+    legacy: bool = False  # old names and buffers
+    lowercase: bool = True  # in the tokenizer
+    config: Json = field(default_factory=dict)
+    transformer: Json = field(default_factory=lambda: {"max_seq_length": LIMIT})
+    sentence: Json = field(default_factory=dict)
+    new_dialect: bool = False  # sentence-transformers 6 changed its files
+
+
+MODELS: dict[str, TinyModel] = {
+    "bert-mean": TinyModel("bert", 11),
+    "bert-cls-normalized": TinyModel(
+        "bert", 12, pooling="cls", normalized=True, config={"hidden_act": "gelu_new"}, layers=3
+    ),
+    "bert-head-legacy": TinyModel("bert", 13, prefix="bert.", legacy=True, pooling=None),
+    "bert-f16": TinyModel("bert", 14, normalized=True, format="F16"),
+    "bert-bf16": TinyModel("bert", 15, pooling="cls", format="BF16"),
+    "bert-sharded": TinyModel("bert", 16, layers=3, sharded=True, config={"hidden_act": "relu"}),
+    "bert-prompts": TinyModel(
+        "bert",
+        17,
+        normalized=True,
+        sentence={
+            "prompts": {"query": "query: ", "passage": "This is a passage.  "},
+            "default_prompt_name": "query",
+        },
+    ),
+    "bert-lowercase": TinyModel(
+        "bert", 18, lowercase=False, transformer={"max_seq_length": 17, "do_lower_case": True}
+    ),
+    "bert-cased": TinyModel("bert", 19, lowercase=False, pooling="cls"),
+    "distilbert-mean": TinyModel("distilbert", 21, normalized=True, new_dialect=True),
+    "distilbert-cls": TinyModel("distilbert", 22, pooling="cls", prefix="distilbert.", layers=3),
+    "roberta-mean": TinyModel("roberta", 31, config={"layer_norm_eps": 1e-5}),
+    "roberta-cls-normalized": TinyModel(
+        "roberta", 32, pooling="cls", normalized=True, prefix="roberta.", new_dialect=True
+    ),
+    "xlm-roberta-cls": TinyModel("xlm-roberta", 41, pooling="cls", normalized=True, layers=3),
+    "xlm-roberta-mean": TinyModel("xlm-roberta", 42, config={"layer_norm_eps": 1e-5}),
+    "camembert-mean": TinyModel("camembert", 51, sharded=True),
+    "mpnet-mean": TinyModel("mpnet", 61, normalized=True, config={"layer_norm_eps": 1e-5}),
+    "mpnet-cls": TinyModel("mpnet", 62, pooling="cls", layers=3, prefix="mpnet.", format="BF16"),
+}
+
+# The paper's encoder, as in docs/encoder-family.md.
+ENCODERS: dict[str, Json] = {
+    "encoder-paper": {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 0},
+    "encoder-feed-forward": {"hidden_size": 96, "num_attention_heads": 3, "intermediate_size": 200},
+    "encoder-final-activation": {
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "final_activation": True,
+        "layer_norm_eps": 1e-6,
+    },
+}
+
+
+def write(name: str, folder: Path) -> Path:
+    """Write the model `name` into a folder of that name and return it."""
+    directory = folder / name
+    directory.mkdir(parents=True)
+    if name in ENCODERS:
+        write_encoder(directory, ENCODERS[name], seed=len(name))
+    else:
+        write_model(directory, MODELS[name])
+    return directory
+
+
+def write_model(directory: Path, model: TinyModel) -> None:
+    """Write config, weights, tokenizer and sentence-transformers' files."""
+    tokenizer, vocabulary = tokenizer_of(model)
+    write_json(directory / "config.json", {**config_of(model, vocabulary), **model.config})
+    tensors = tensors_of(model, vocabulary)
+    if model.sharded:
+        write_shards(directory, tensors, model.format, SHARDS)
+    else:
+        write_safetensors(directory / "model.safetensors", tensors, model.format)
+    write_json(directory / "tokenizer.json", tokenizer)
+    write_json(directory / "tokenizer_config.json", tokenizer_config(model))
+    if model.pooling and model.new_dialect:
+        write_new_sentence_files(directory, HIDDEN, model.pooling, model.normalized)
+    elif model.pooling:
+        write_sentence_files(
+            directory, HIDDEN, model.pooling, model.normalized, model.transformer, model.sentence
+        )
+
+
+def tensors_of(model: TinyModel, vocabulary: int) -> Mapping[str, Array | Ids]:
+    """Draw the tensors of a model, under old names where it is legacy."""
+    tensors = model_tensors(model.family, model.layers, vocabulary, model.prefix, model.seed)
+    return with_legacy(tensors) if model.legacy else tensors
+
+
+def tokenizer_of(model: TinyModel) -> tuple[Json, int]:
+    """Choose the tokenizer of a model's family."""
+    if model.family in ("bert", "distilbert"):
+        return tiny_tokenizers.bert(model.lowercase)
+    makers: dict[str, Callable[[], tuple[Json, int]]] = {
+        "mpnet": tiny_tokenizers.mpnet,
+        "roberta": tiny_tokenizers.roberta,
+        "xlm-roberta": tiny_tokenizers.xlm_roberta,
+        "camembert": tiny_tokenizers.camembert,
+    }
+    return makers[model.family]()
+
+
+TOKENIZER_CLASSES = {
+    "bert": "BertTokenizer",
+    "distilbert": "DistilBertTokenizer",
+    "roberta": "RobertaTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
+    "camembert": "CamembertTokenizer",
+    "mpnet": "MPNetTokenizer",
+}
+
+
+def tokenizer_config(model: TinyModel) -> Json:
+    """Describe the tokenizer as its class saves it."""
+    plain: Json = {
+        "tokenizer_class": TOKENIZER_CLASSES[model.family],
+        "model_max_length": LIMIT,
+    }
+    if model.family in ("bert", "distilbert"):
+        return {**plain, "do_lower_case": model.lowercase, "strip_accents": None}
+    return plain
+
+
+def config_of(model: TinyModel, vocabulary: int) -> Json:
+    """Describe the architecture as its config class saves it."""
+    if model.family == "distilbert":
+        return {
+            "model_type": "distilbert",
+            "architectures": ["DistilBertModel"],
+            "vocab_size": vocabulary,
+            "dim": HIDDEN,
+            "n_layers": model.layers,
+            "n_heads": HEADS,
+            "hidden_dim": WIDE,
+            "max_position_embeddings": POSITIONS,
+            "activation": "gelu",
+            "sinusoidal_pos_embds": False,
+            "pad_token_id": 0,
+        }
+    plain = {
+        "model_type": model.family,
+        "vocab_size": vocabulary,
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": HEADS,
+        "intermediate_size": WIDE,
+        "hidden_act": "gelu",
+        "max_position_embeddings": POSITIONS,
+        "layer_norm_eps": 1e-12,
+        "pad_token_id": 0 if model.family == "bert" else 1,
+    }
+    if model.family == "mpnet":
+        return {**plain, "relative_attention_num_buckets": 32}
+    return {**plain, "type_vocab_size": 2 if model.family == "bert" else 1}
+
+
+def write_encoder(directory: Path, config: Json, seed: int) -> None:
+    """Write the paper's encoder, under the names of docs/encoder-family.md."""
+    layers = 2
+    head = {"model_type": "encoder", "num_hidden_layers": layers, "hidden_act": "relu"}
+    write_json(directory / "config.json", {**head, **config})
+    shapes = encoder_shapes(config["hidden_size"], config["intermediate_size"], layers)
+    write_safetensors(directory / "model.safetensors", random_tensors(shapes, seed))
