@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from functools import wraps
 
-from pageformer.udfs import signals
+from pageformer.udfs import threads
 
-with signals.blocked():
+with threads.kept_out():
     import numpy as np
 
     from pageformer.errors import InvalidInput

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from pageformer.udfs import signals
+from pageformer.udfs import threads
 
-with signals.blocked():
+with threads.kept_out():
     import orjson
 
     from pageformer.udfs import encoding, spi, tensors, versions

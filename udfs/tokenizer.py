@@ -4,11 +4,8 @@ Tokenising cannot be interrupted and takes about a second per megabyte, so a lon
 growing prefix (or suffix) until the limit is reached, with the same ids as from the whole text.
 """
 
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
-
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no thread pool inside a backend
 
 from tokenizers import Encoding
 from tokenizers import Tokenizer as Library

@@ -156,21 +156,3 @@ as $python$
 from pageformer.udfs import spi
 spi.run_as_owner(key)
 $python$;
-
-alter function pageformer.encode_text(
-    text, boolean, text, text, text, text, integer, boolean, text) owner to pageformer_owner;
-alter function pageformer.encode(
-    text, text, text, text, text, integer, boolean, text) owner to pageformer_owner;
-alter function pageformer.encode_pinned_text(text, boolean, text) owner to pageformer_owner;
-alter function pageformer.encode_pinned(text, text) owner to pageformer_owner;
-alter function pageformer.encode_batch(
-    text[], text, text, text, text, integer, boolean, text, text[]) owner to pageformer_owner;
-alter function pageformer.encode_tokens(
-    text, text, text, text, text, integer, boolean, text) owner to pageformer_owner;
-alter function pageformer.encode_tensor_text(bytea, text) owner to pageformer_owner;
-alter function pageformer.encode_tensor(real[], text) owner to pageformer_owner;
-alter function pageformer.tokenize(text, text) owner to pageformer_owner;
-alter function pageformer.count_tokens(text, text) owner to pageformer_owner;
-alter function pageformer.preload(text) owner to pageformer_owner;
-alter function pageformer.verify(text) owner to pageformer_owner;
-alter function pageformer.as_owner(bytea) owner to pageformer_owner;

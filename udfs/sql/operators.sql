@@ -100,6 +100,5 @@ as $$
     where m.name = split_part(weights.model, '@', 1)
 $$;
 
-alter function pageformer.weights(text) owner to pageformer_owner;
 revoke execute on function pageformer.weights(text) from public;
 grant execute on function pageformer.weights(text) to pageformer_reader;
