@@ -2,7 +2,7 @@
 
 Signals stay with PostgreSQL's own thread, or a handler would touch the backend's state from a
 worker. And there is one thread to a connection: pools that spin for each other's cores cost more
-than they give (16 connections on two cores: a third of the rate).
+than they give.
 """
 
 import os
