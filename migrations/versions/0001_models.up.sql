@@ -1,26 +1,3 @@
--- Roles are cluster-wide: another database may have made them already.
-do $$
-declare
-    missing text;
-begin
-    for missing in
-        select r.name
-        from unnest(array['pageformer_owner', 'pageformer_reader', 'pageformer_admin',
-                          'pageformer_user']) r (name)
-        where not exists (select from pg_catalog.pg_roles where rolname = r.name)
-    loop
-        execute pg_catalog.format('create role %I nologin', missing);
-    end loop;
-end
-$$;
-
--- Whoever may load a model has its weights: an admin is a reader, the owner is both.
-grant pageformer_reader to pageformer_admin;
-grant pageformer_admin to pageformer_owner;
-
-create schema if not exists pageformer;
-alter schema pageformer owner to pageformer_owner;
-
 -- Bytes that are not weights: tokenizers.
 create table pageformer.asset (
     hash bytea primary key check (hash = pg_catalog.sha256(data)),
@@ -110,23 +87,3 @@ create table pageformer.setting (
 insert into pageformer.setting (name, value, meaning) values
     ('backend', 'numpy', 'where arrays are computed: numpy'),
     ('cache_folder', '/dev/shm', 'folder that holds the page cache folder');
-
-alter table pageformer.asset owner to pageformer_owner;
-alter table pageformer.model owner to pageformer_owner;
-alter table pageformer.version owner to pageformer_owner;
-alter table pageformer.tensor owner to pageformer_owner;
-alter table pageformer.block owner to pageformer_owner;
-alter table pageformer.page owner to pageformer_owner;
-alter table pageformer.placement owner to pageformer_owner;
-alter table pageformer.model_grant owner to pageformer_owner;
-alter table pageformer.setting owner to pageformer_owner;
-
-grant usage on schema pageformer to public;
-
--- Names and grants are looked up by whoever calls encode; neither reveals a weight.
-grant select on pageformer.model, pageformer.version, pageformer.model_grant to public;
-grant select on pageformer.asset, pageformer.tensor, pageformer.block, pageformer.placement,
-    pageformer.page to pageformer_reader;
-grant insert, update, delete on pageformer.asset, pageformer.model, pageformer.version,
-    pageformer.tensor, pageformer.block, pageformer.placement, pageformer.page
-    to pageformer_admin;

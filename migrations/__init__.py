@@ -1,0 +1,1 @@
+"""What changes the tables, once and in order, and what installs everything around them."""

@@ -1,0 +1,24 @@
+-- Drops our views and functions, which the next install makes again. Without cascade: a user's view,
+-- index or column default that needs one of them stops it, and the server says which.
+do $$
+declare
+    dropping text;
+begin
+    for dropping in
+        select 'drop view ' || pg_catalog.string_agg(c.oid::pg_catalog.regclass::text, ', ')
+        from pg_catalog.pg_class c
+        where c.relnamespace in ('pageformer'::regnamespace, 'pageformer_op'::regnamespace)
+          and c.relkind = 'v'
+          and not exists (select from pg_catalog.pg_depend where objid = c.oid and deptype = 'e')
+        having pg_catalog.count(*) > 0
+        union all
+        select 'drop routine ' || pg_catalog.string_agg(p.oid::pg_catalog.regprocedure::text, ', ')
+        from pg_catalog.pg_proc p
+        where p.pronamespace in ('pageformer'::regnamespace, 'pageformer_op'::regnamespace)
+          and not exists (select from pg_catalog.pg_depend where objid = p.oid and deptype = 'e')
+        having pg_catalog.count(*) > 0
+    loop
+        execute dropping;
+    end loop;
+end
+$$;

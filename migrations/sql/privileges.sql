@@ -1,0 +1,44 @@
+-- Runs after udfs/sql, at every install: pageformer_owner owns all that stands in our schemas, and who
+-- may do what with the tables. Who may call a function stands beside the function.
+do $$
+declare
+    alteration text;
+begin
+    for alteration in
+        select pg_catalog.format('alter schema %I', nspname)
+        from pg_catalog.pg_namespace
+        where nspname in ('pageformer', 'pageformer_op')
+        union all
+        select pg_catalog.format('alter table %s', c.oid::pg_catalog.regclass)
+        from pg_catalog.pg_class c
+        where c.relnamespace in ('pageformer'::regnamespace, 'pageformer_op'::regnamespace)
+          and c.relkind in ('r', 'v')
+          and not exists (select from pg_catalog.pg_depend where objid = c.oid and deptype = 'e')
+        union all
+        select pg_catalog.format('alter routine %s', p.oid::pg_catalog.regprocedure)
+        from pg_catalog.pg_proc p
+        where p.pronamespace in ('pageformer'::regnamespace, 'pageformer_op'::regnamespace)
+          and not exists (select from pg_catalog.pg_depend where objid = p.oid and deptype = 'e')
+    loop
+        execute alteration || ' owner to pageformer_owner';
+    end loop;
+end
+$$;
+
+grant usage on schema pageformer, pageformer_op to public;
+
+-- A grant of its own keeps the role from being dropped by an uninstall in another database.
+grant usage on schema pageformer to pageformer_user;
+
+-- Names and grants are looked up by whoever calls encode; neither reveals a weight.
+grant select on pageformer.model, pageformer.model_grant to public;
+grant select (id, model_id, label, hash, config, tokenizer_hash, format, block_side)
+    on pageformer.version to public;
+
+grant select on pageformer.version, pageformer.asset, pageformer.tensor, pageformer.block,
+    pageformer.placement, pageformer.page
+    to pageformer_reader;
+grant insert, update, delete on pageformer.model, pageformer.version, pageformer.asset,
+    pageformer.tensor, pageformer.block, pageformer.placement, pageformer.page,
+    pageformer.model_grant
+    to pageformer_admin;

@@ -1,0 +1,76 @@
+-- What is loaded, for reading. In a view `current_user` is the caller, while its tables are read with
+-- the owner's rights: everybody sees the models that they may use, and no weight.
+
+create or replace view pageformer.usable_model with (security_barrier) as
+select m.id, m.name, m.deployed_id
+from pageformer.model m
+where pg_catalog.pg_has_role(current_user, 'pageformer_reader', 'usage')
+    or exists (
+        select
+        from pageformer.model_grant g
+        left join pg_catalog.pg_roles r on r.rolname = g.role_name
+        where g.model_id = m.id
+            and (g.role_name = 'public' or pg_catalog.pg_has_role(current_user, r.oid, 'usage'))
+    );
+
+create or replace view pageformer.model_versions with (security_barrier) as
+select
+    m.name as model,
+    v.label as version,
+    v.id = m.deployed_id as deployed,
+    pg_catalog.encode(v.hash, 'hex') as hash,
+    c.family,
+    c.hidden as dimension,
+    c.layers,
+    nullif(c.max_length, 0) as max_length,
+    v.parameters,
+    v.parameter_bytes,
+    v.format,
+    v.block_side,
+    v.source,
+    v.loaded_at,
+    v.loaded_by
+from pageformer.usable_model m
+join pageformer.version v on v.model_id = m.id
+cross join lateral pg_catalog.json_to_record(v.config::json)
+    c (family text, hidden integer, layers integer, max_length integer);
+
+create or replace view pageformer.models with (security_barrier) as
+select
+    v.model,
+    v.version as deployed_version,
+    v.family,
+    v.dimension,
+    v.max_length,
+    v.parameters,
+    v.loaded_at,
+    (select count(*) from pageformer.model_versions other where other.model = v.model) as versions
+from pageformer.model_versions v
+where v.deployed;
+
+create or replace view pageformer.tensors with (security_barrier) as
+select
+    m.name as model,
+    v.label as version,
+    t.name as tensor,
+    t.shape,
+    pg_catalog.cardinality(t.grid) as blocks,
+    t.bundle_offset
+from pageformer.usable_model m
+join pageformer.version v on v.model_id = m.id
+join pageformer.tensor t on t.version_id = v.id;
+
+create or replace view pageformer.pages with (security_barrier) as
+select
+    pg_catalog.encode(g.hash, 'hex') as page,
+    g.format,
+    g.block_rows,
+    g.block_cols,
+    pg_catalog.octet_length(g.data) as bytes,
+    (select count(*) from pageformer.placement p where p.page_hash = g.hash) as blocks
+from pageformer.page g;
+
+grant select on pageformer.usable_model, pageformer.model_versions, pageformer.models,
+    pageformer.tensors
+    to public;
+grant select on pageformer.pages to pageformer_reader;
