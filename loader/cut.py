@@ -1,0 +1,132 @@
+"""Cut tensors into blocks: square tiles, zero padded at the edges, of one side per version.
+
+Large tensors stay where they are (mapped files); what is copied at a time is one block. All 1-D
+tensors are laid end to end in one sheet, the bundle, so that a bias does not cost a block each.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from pageformer.loader.safetensors_file import ELEMENTS, Array
+from pageformer.udfs.blocks import widen
+
+SIDES = (128, 64, 32, 256)  # the default first
+BUNDLE = "bundle"
+
+# What a block costs beside its elements: its names in a grid, in `block` and in `placement`, with
+# the row headers and index entries of both tables.
+BLOCK_OVERHEAD = 400
+
+# Another side than the default is taken when it saves more than this part of the parameter bytes:
+# versions with equal sides share blocks.
+WORTHWHILE = 0.01
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Hold one tensor as it is stored: `[in, out]`, `[rows, hidden]` or `[n]`, in its format."""
+
+    array: Array
+    form: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the stored shape."""
+        return self.array.shape
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Hold one 2-D tensor that is cut into blocks of one format."""
+
+    name: str
+    array: Array  # [rows, cols]
+    form: str
+
+
+def grid_shape(rows: int, cols: int, side: int) -> tuple[int, int]:
+    """Count the block rows and block columns that cover a matrix."""
+    return -(-rows // side), -(-cols // side)
+
+
+def choose_side(weights: Mapping[str, Weight]) -> int:
+    """Choose the block side: the default, unless another wastes clearly less."""
+    costs = {side: _cost(weights, side) for side in SIDES}
+    parameter_bytes = sum(weight.array.nbytes for weight in weights.values())
+    best = min(SIDES, key=lambda side: costs[side])
+    saved = costs[SIDES[0]] - costs[best]
+    return best if saved > WORTHWHILE * parameter_bytes else SIDES[0]
+
+
+def _cost(weights: Mapping[str, Weight], side: int) -> int:
+    """Count the bytes of padding and of overhead with blocks of `side`."""
+    vectors = [weight for weight in weights.values() if weight.array.ndim == 1]
+    elements = sum(vector.array.size for vector in vectors)
+    width = bundle_width(vectors)
+    cost = _waste((-(-elements // side), side), elements, side, width)
+    for weight in weights.values():
+        if weight.array.ndim == 2:
+            cost += _waste(weight.shape, weight.array.size, side, weight.array.itemsize)
+    return cost
+
+
+def _waste(shape: tuple[int, ...], elements: int, side: int, width: int) -> int:
+    blocks = prod(grid_shape(shape[0], shape[1], side))
+    return (blocks * side * side - elements) * width + blocks * BLOCK_OVERHEAD
+
+
+def bundle_form(vectors: Iterable[Weight]) -> str:
+    """Return the format that holds every vector: theirs, or float32 where they differ."""
+    forms = {vector.form for vector in vectors}
+    return forms.pop() if len(forms) == 1 else "f32"
+
+
+def bundle_width(vectors: Iterable[Weight]) -> int:
+    """Return the bytes of one element of the bundle."""
+    return np.dtype(ELEMENTS[bundle_form(vectors)]).itemsize
+
+
+def bundle_offsets(weights: Mapping[str, Weight]) -> dict[str, int]:
+    """Place each 1-D tensor in the bundle, in name order, counted in elements."""
+    offsets, offset = {}, 0
+    for name in sorted(weights):
+        if weights[name].array.ndim == 1:
+            offsets[name] = offset
+            offset += weights[name].array.size
+    return offsets
+
+
+def sheets(weights: Mapping[str, Weight], side: int) -> list[Sheet]:
+    """Return what is cut: the 2-D tensors in name order, then the bundle."""
+    large = [
+        Sheet(name, weights[name].array, weights[name].form)
+        for name in sorted(weights)
+        if weights[name].array.ndim == 2
+    ]
+    vectors = [weights[name] for name in bundle_offsets(weights)]
+    return [*large, _bundle(vectors, side)] if vectors else large
+
+
+def _bundle(vectors: list[Weight], side: int) -> Sheet:
+    form = bundle_form(vectors)
+    flat = np.concatenate([_as_form(vector, form) for vector in vectors])
+    padded = np.zeros(-(-flat.size // side) * side, ELEMENTS[form])
+    padded[: flat.size] = flat
+    return Sheet(BUNDLE, padded.reshape(-1, side), form)
+
+
+def _as_form(vector: Weight, form: str) -> Array:
+    return vector.array if vector.form == form else widen(vector.array.tobytes(), vector.form)
+
+
+def tile(array: Array, row: int, col: int, side: int) -> memoryview:
+    """Copy block (`row`, `col`) of a sheet's grid: `side * side` elements, zeros past the edge."""
+    part = array[row * side : (row + 1) * side, col * side : (col + 1) * side]
+    if part.shape != (side, side):
+        padded = np.zeros((side, side), array.dtype)
+        padded[: part.shape[0], : part.shape[1]] = part
+        part = padded
+    return memoryview(part.tobytes())
