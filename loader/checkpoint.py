@@ -1,0 +1,232 @@
+"""Read a model directory whole: its config, its tokenizer and where each of its tensors lies.
+
+All that can be wrong with the files is told here, by name, before anything is written.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from os import PathLike, fspath
+from pathlib import Path
+
+from pageformer.errors import InvalidCheckpoint
+from pageformer.loader.cut import Weight
+from pageformer.loader.families import Family, Source, expected_shapes, family_for
+from pageformer.loader.json_file import Json, read_object, read_object_if_present
+from pageformer.loader.modules import Pipeline, read_pipeline
+from pageformer.loader.safetensors_file import FORMS, FileTensor, is_finite, read_tensors
+from pageformer.loader.source import find_directory
+from pageformer.loader.tokenizer_file import read_tokenizer
+from pageformer.udfs.config import Config
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+UNLIMITED = 10**20  # transformers writes 10^30 for a tokenizer without a limit
+SHOWN = 20  # names listed in one error
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Hold a model that has passed every check; its weights are views of mapped files."""
+
+    source: str
+    config: Config
+    tokenizer: bytes | None
+    weights: Mapping[str, Weight]
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Count the bytes of the weights, as the checkpoint holds them."""
+        return sum(weight.array.nbytes for weight in self.weights.values())
+
+
+def read(source: str | PathLike[str]) -> Checkpoint:
+    """Read a model from a directory, a safetensors file, a Python package or a hub name.
+
+    Raises InvalidCheckpoint naming the file, key or tensors that are not as they should be.
+    """
+    path = find_directory(fspath(source))
+    _refuse_pickled(path)
+    directory = path if path.is_dir() else path.parent
+    pipeline = read_pipeline(directory)
+    raw = read_object(pipeline.folder / "config.json")
+    family = family_for(raw)
+    tensors = _tensors(path if path.is_file() else pipeline.folder)
+    config = family.config(raw)
+    weights = _weights(tensors, family, config)
+    tokenizer = _tokenizer(pipeline, raw, config)
+    return Checkpoint(fspath(source), _complete(config, pipeline, raw), tokenizer, weights)
+
+
+def _complete(config: Config, pipeline: Pipeline, raw: Json) -> Config:
+    """Add to the architecture what the directory says about pooling, limits and prompts."""
+    if not config.vocabulary:
+        return config
+    _refuse_generators(raw)
+    return replace(
+        config,
+        pooling=pipeline.pooling,
+        normalized=pipeline.normalized,
+        max_length=_max_length(config, pipeline),
+        prompts=pipeline.prompts,
+        default_prompt_name=pipeline.default_prompt_name,
+    )
+
+
+def _max_length(config: Config, pipeline: Pipeline) -> int:
+    """Compute the limit in tokens as sentence-transformers does, within the usable positions.
+
+    Its settings come first; else the tokenizer's limit, at most as many as there are positions.
+    RoBERTa's first positions stand for padding: sentence-transformers fails past the rest.
+    """
+    limit = pipeline.max_length
+    if limit is None:
+        settings = read_object_if_present(pipeline.folder / "tokenizer_config.json")
+        limit = settings.get("model_max_length", settings.get("max_len")) or UNLIMITED
+    unusable = 0 if config.padding_id is None else config.padding_id + 1
+    return min(int(limit), config.positions - unusable)
+
+
+def _refuse_generators(raw: Json) -> None:
+    """Refuse what sentence-transformers would pool by the last token."""
+    architectures = raw.get("architectures") or [""]
+    if architectures[0].endswith("ForCausalLM") and raw.get("is_causal", True):
+        raise InvalidCheckpoint(
+            f"config.json has architectures = {architectures!r}, which generates text",
+            hint="Pageformer loads encoders.",
+        )
+
+
+def _tokenizer(pipeline: Pipeline, raw: Json, config: Config) -> bytes | None:
+    if not config.vocabulary:
+        return None
+    return read_tokenizer(pipeline.folder, raw, config.vocabulary, lowercase=pipeline.lowercase)
+
+
+def _tensors(path: Path) -> dict[str, FileTensor]:
+    """Map the weights of a directory: one file, or the shards that an index names."""
+    if path.is_file():
+        return read_tensors(path)
+    if (path / WEIGHTS).exists():
+        return read_tensors(path / WEIGHTS)
+    if (path / INDEX).exists():
+        return _sharded(path / INDEX)
+    return read_tensors(_only_file(path))
+
+
+def _only_file(directory: Path) -> Path:
+    files = sorted(directory.glob("*.safetensors"))
+    if len(files) == 1:
+        return files[0]
+    for path in sorted(directory.iterdir()):
+        _refuse_pickled(path)
+    listed = ", ".join(path.name for path in files) or "none"
+    raise InvalidCheckpoint(
+        f"{directory} has no {WEIGHTS}; safetensors files there: {listed}",
+        hint=f"Name the file with the weights {WEIGHTS}.",
+    )
+
+
+def _sharded(index: Path) -> dict[str, FileTensor]:
+    weight_map = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InvalidCheckpoint(f"{index} has no weight_map")
+    tensors: dict[str, FileTensor] = {}
+    for file in sorted(set(weight_map.values())):
+        if Path(file).name != file:
+            raise InvalidCheckpoint(f"{index} names a file outside its directory: {file!r}")
+        held = read_tensors(index.parent / file)
+        absent = [name for name, home in weight_map.items() if home == file and name not in held]
+        _refuse_any(absent, f"{index.parent / file} lacks tensors that the index places there")
+        _refuse_any(tensors.keys() & held.keys(), "tensors stand in two shards")
+        tensors.update(held)
+    return tensors
+
+
+def _weights(
+    tensors: Mapping[str, FileTensor], family: Family, config: Config
+) -> dict[str, Weight]:
+    """Find every tensor of the model and check its element type, its shape and its numbers."""
+    sources = family.match(tensors, config)
+    used = {source.checkpoint_name: tensors[source.checkpoint_name] for source in sources.values()}
+    _check_element_types(used)
+    weights = {name: _weight(tensors, source) for name, source in sources.items()}
+    _check_shapes(weights, sources, expected_shapes(config))
+    _check_numbers(weights, sources)
+    return weights
+
+
+def _weight(tensors: Mapping[str, FileTensor], source: Source) -> Weight:
+    tensor = tensors[source.checkpoint_name]
+    array = tensor.array
+    return Weight(array.T if source.kind == "linear" else array, tensor.form)
+
+
+def _check_element_types(tensors: Mapping[str, FileTensor]) -> None:
+    other = {name: tensor.dtype for name, tensor in tensors.items() if tensor.dtype not in FORMS}
+    _refuse_any(
+        [f"{name} ({dtype})" for name, dtype in other.items()],
+        "tensors are not of float32, float16 or bfloat16",
+        "Save the model in float32: AutoModel.from_pretrained(…, dtype=torch.float32)"
+        ".save_pretrained(…). A quantised model is loaded from its unquantised original.",
+    )
+
+
+def _check_shapes(
+    weights: Mapping[str, Weight],
+    sources: Mapping[str, Source],
+    expected: Mapping[str, tuple[int, ...]],
+) -> None:
+    wrong = [
+        f"{sources[name].checkpoint_name} is {_as_saved(weight.shape, sources[name])}, "
+        f"expected {_as_saved(expected[name], sources[name])}"
+        for name, weight in weights.items()
+        if weight.shape != expected[name]
+    ]
+    _refuse_any(
+        wrong,
+        "tensors do not have the shape that config.json gives them",
+        "Check that config.json and the weights belong to the same model.",
+    )
+
+
+def _as_saved(shape: tuple[int, ...], source: Source) -> list[int]:
+    return list(reversed(shape)) if source.kind == "linear" else list(shape)
+
+
+def _check_numbers(weights: Mapping[str, Weight], sources: Mapping[str, Source]) -> None:
+    broken = [
+        sources[name].checkpoint_name
+        for name, weight in weights.items()
+        if not is_finite(
+            weight.array.T if sources[name].kind == "linear" else weight.array, weight.form
+        )
+    ]
+    _refuse_any(
+        broken,
+        "tensors hold NaN or infinity",
+        "The model was damaged in training or in a conversion to float16. Save it in float32.",
+    )
+
+
+def _refuse_any(names: Iterable[str], what: str, hint: str = "Save or copy it again.") -> None:
+    listed = sorted(names)
+    if listed:
+        more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+        raise InvalidCheckpoint(f"{what}: {', '.join(listed[:SHOWN])}{more}", hint=hint)
+
+
+def _refuse_pickled(path: Path) -> None:
+    """Refuse a pickled checkpoint, which runs code when it is read, with the line to convert it."""
+    if not path.is_file() or path.suffix not in PICKLED:
+        return
+    line = (
+        "import torch; from safetensors.torch import save_file; "
+        f"weights = torch.load({str(path)!r}, map_location='cpu', weights_only=True); "
+        "save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, "
+        f"{str(path.with_name(WEIGHTS))!r}, metadata={{'format': 'pt'}})"
+    )
+    raise InvalidCheckpoint(
+        f"{path} is a pickled checkpoint, which can run any code when it is read",
+        hint=f'Where you trust it, convert it: python -c "{line}"',
+    )
