@@ -66,7 +66,7 @@ class Family:
     config: Callable[[Mapping[str, Any]], Config]
     prefixes: tuple[str, ...] = ()  # that classes with a head put before the encoder's names
     ignored: tuple[str, ...] = ()  # checkpoint names without prefix that the pass does not use
-    optional: tuple[str, ...] = ()  # our names that a checkpoint may lack
+    optional: tuple[str, ...] = ()  # our names that a model without feed-forward part may lack
 
     def match(self, checkpoint_names: Iterable[str], config: Config) -> dict[str, Source]:
         """Map our tensor names to the checkpoint's, leaving the ignored ones out.
@@ -74,6 +74,7 @@ class Family:
         Raises InvalidCheckpoint that names every missing, unexpected or repeated tensor.
         """
         wanted = self.sources(config)
+        optional = () if config.intermediate else self.optional
         found: dict[str, Source] = {}
         unexpected = []
         for checkpoint_name in sorted(checkpoint_names):
@@ -88,7 +89,7 @@ class Family:
         missing = [
             plain
             for plain, (name, _) in wanted.items()
-            if name not in found and not matches(name, self.optional)
+            if name not in found and not matches(name, optional)
         ]
         if missing or unexpected:
             raise _incomplete(missing, unexpected, config)
