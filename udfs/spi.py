@@ -72,9 +72,23 @@ def run_as_owner(key: bytes) -> None:
         _results.append(error)
 
 
-def boundary(
-    function: Callable[Arguments, Result],
-) -> Callable[Arguments, Result]:
+class Told(plpy.Error):  # type: ignore[misc]
+    """Carry an error to the client: PL/Python reads these attributes of plpy.Error.
+
+    It puts the name of the class in front of the message, hence the name below.
+    """
+
+    def __init__(self, error: PageformerError) -> None:
+        super().__init__(error.message)
+        self.sqlstate = error.sqlstate
+        self.detail = error.detail or None
+        self.hint = error.hint or None
+
+
+Told.__name__, Told.__module__ = "pageformer", "__main__"
+
+
+def boundary(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Translate the errors of `function` into PostgreSQL's, with SQLSTATE and hint."""
 
     @wraps(function)
@@ -82,10 +96,8 @@ def boundary(
         try:
             return function(*args, **kwargs)
         except PageformerError as error:
-            told = error
-        fields = {"detail": told.detail, "hint": told.hint, "sqlstate": told.sqlstate}
-        plpy.error(told.message, **{name: text for name, text in fields.items() if text})
-        raise AssertionError("plpy.error raises")
+            told = Told(error)
+        raise told
 
     return translated
 
