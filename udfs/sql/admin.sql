@@ -1,0 +1,210 @@
+-- What an administrator does with models: which version is deployed, what a model is called, what
+-- goes, and who may use it. All run with the caller's rights, which pageformer_admin has.
+
+create or replace function pageformer.find_model(name text) returns pageformer.model
+language plpgsql stable parallel safe
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+declare
+    found_model pageformer.model;
+    names text;
+begin
+    select m.* into found_model from pageformer.model m where m.name = find_model.name;
+    if not found then
+        select string_agg(m.name, ', ' order by m.name) into names from pageformer.model m;
+        raise exception using
+            errcode = 'undefined_object',
+            message = format('model "%s" does not exist', name),
+            hint = coalesce('models that are loaded: ' || names,
+                            'no model is loaded yet: pageformer load DIR --name NAME');
+    end if;
+    return found_model;
+end
+$$;
+
+-- A version by its label, or by six or more digits of its hash.
+create or replace function pageformer.find_version(model text, version text)
+returns pageformer.version
+language plpgsql stable parallel safe
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+declare
+    owner pageformer.model := find_model(model);
+    candidates pageformer.version[];
+    labels text;
+begin
+    candidates := array(
+        select v from pageformer.version v
+        where v.model_id = owner.id
+            and (v.label = find_version.version
+                 or length(find_version.version) >= 6
+                    and starts_with(encode(v.hash, 'hex'), find_version.version))
+        order by v.label = find_version.version desc);
+    if cardinality(candidates) = 1 or candidates[1].label = version then
+        return candidates[1];
+    end if;
+    select string_agg(v.label, ', ' order by v.id) into labels
+    from pageformer.version v where v.model_id = owner.id;
+    raise exception using
+        errcode = 'undefined_object',
+        message = case cardinality(candidates)
+            when 0 then format('model "%s" has no version "%s"', model, version)
+            else format('version "%s" of model "%s" is ambiguous', version, model) end,
+        hint = 'its versions: ' || labels;
+end
+$$;
+
+-- Blocks are shared without foreign keys from their grids, so whoever adds or removes versions works
+-- alone, and must see what the one before did: a snapshot from before the lock would not show it.
+create or replace function pageformer.lock_blocks() returns void
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+begin
+    if current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        raise exception using
+            errcode = 'invalid_transaction_state',
+            message = 'versions cannot be loaded or dropped in a ' ||
+                      current_setting('transaction_isolation') || ' transaction',
+            hint = 'begin isolation level read committed';
+    end if;
+    perform pg_advisory_xact_lock(hashtextextended('pageformer.load', 0));
+end
+$$;
+
+create or replace function pageformer.deploy(model text, version text) returns void
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+declare
+    target pageformer.version := find_version(model, version);
+begin
+    -- Waits for a drop of the same version, which then has the last word.
+    perform from pageformer.version v where v.id = target.id for key share;
+    if not found then
+        target := find_version(model, version);
+    end if;
+    update pageformer.model m set deployed_id = target.id where m.id = target.model_id;
+end
+$$;
+
+create or replace function pageformer.rename_model(model text, new_name text) returns void
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+declare
+    renamed pageformer.model := find_model(model);
+begin
+    update pageformer.model m set name = new_name where m.id = renamed.id;
+exception
+    when unique_violation then
+        raise exception using
+            errcode = 'duplicate_object',
+            message = format('model "%s" exists already', new_name),
+            hint = 'choose another name, or rename that one first';
+    when check_violation or not_null_violation then
+        raise exception using
+            errcode = 'invalid_parameter_value',
+            message = format('%L cannot be the name of a model', new_name),
+            hint = 'a name has no spaces and no @';
+end
+$$;
+
+-- The last version takes the model with it. A block goes when no version has it, a page when its
+-- last placement goes: what is shared stays.
+create or replace function pageformer.drop_version(model text, version text) returns void
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+declare
+    dropped pageformer.version;
+    deployed integer;
+    others text;
+    blocks bytea[];
+    pages bytea[];
+begin
+    perform lock_blocks();
+    dropped := find_version(model, version);
+    select m.deployed_id into deployed
+    from pageformer.model m where m.id = dropped.model_id for update;
+    select string_agg(v.label, ', ' order by v.id) into others
+    from pageformer.version v where v.model_id = dropped.model_id and v.id <> dropped.id;
+    if deployed = dropped.id and others is not null then
+        raise exception using
+            errcode = 'object_in_use',
+            message = format('version "%s" of model "%s" is deployed', dropped.label, model),
+            hint = format('deploy another one first (%s): select pageformer.deploy(%L, %L)',
+                          others, model, split_part(others, ', ', 1));
+    end if;
+
+    blocks := array(select distinct unnest(t.grid)
+                    from pageformer.tensor t where t.version_id = dropped.id);
+    pages := array(select distinct p.page_hash
+                   from pageformer.placement p where p.block_hash = any(blocks));
+    delete from pageformer.version v where v.id = dropped.id and others is not null;
+    delete from pageformer.model m where m.id = dropped.model_id and others is null;
+
+    delete from pageformer.block b
+    using (select unnest(blocks) except select unnest(t.grid) from pageformer.tensor t) unused (hash)
+    where b.hash = unused.hash;
+    delete from pageformer.page g
+    where g.hash = any(pages)
+        and not exists (select from pageformer.placement p where p.page_hash = g.hash);
+    delete from pageformer.asset a
+    where a.hash = dropped.tokenizer_hash
+        and not exists (select from pageformer.version v where v.tokenizer_hash = a.hash);
+end
+$$;
+
+-- Roles are kept by name, as a dump carries them: revoke before you drop or rename a role.
+create or replace function pageformer.grant_use(model text, role text) returns void
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+declare
+    granted pageformer.model := find_model(model);
+begin
+    if role is null or role <> 'public'
+        and not exists (select from pg_catalog.pg_roles r where r.rolname = role) then
+        raise exception using
+            errcode = 'undefined_object',
+            message = format('role %L does not exist', role),
+            hint = 'create the role first, or let everybody use the model: ''public''';
+    end if;
+    insert into pageformer.model_grant (model_id, role_name) values (granted.id, role)
+    on conflict do nothing;
+end
+$$;
+
+create or replace function pageformer.revoke_use(model text, role text) returns void
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+declare
+    granted pageformer.model := find_model(model);
+    roles text;
+begin
+    delete from pageformer.model_grant g where g.model_id = granted.id and g.role_name = role;
+    if not found then
+        select string_agg(g.role_name, ', ' order by g.role_name) into roles
+        from pageformer.model_grant g where g.model_id = granted.id;
+        raise exception using
+            errcode = 'undefined_object',
+            message = format('model "%s" is not granted to %L', model, role),
+            hint = coalesce('it is granted to: ' || roles, 'it is granted to nobody');
+    end if;
+end
+$$;
+
+revoke execute on function
+    pageformer.find_model(text), pageformer.find_version(text, text), pageformer.lock_blocks(),
+    pageformer.deploy(text, text), pageformer.rename_model(text, text),
+    pageformer.drop_version(text, text), pageformer.grant_use(text, text),
+    pageformer.revoke_use(text, text)
+    from public;
+grant execute on function
+    pageformer.find_model(text), pageformer.find_version(text, text), pageformer.lock_blocks(),
+    pageformer.deploy(text, text), pageformer.rename_model(text, text),
+    pageformer.drop_version(text, text), pageformer.grant_use(text, text),
+    pageformer.revoke_use(text, text)
+    to pageformer_admin;
