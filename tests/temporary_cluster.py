@@ -1,0 +1,52 @@
+"""Clusters for tests, which vanish with the process that made them, however that process ends.
+
+A keeper, in a session of its own, waits for the end of a pipe that only the test process holds
+open; then it stops the server and removes every trace. `python temporary_cluster.py HOME` is it.
+"""
+
+import glob
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pageformer import server_python
+from pageformer.cluster import Cluster
+
+# A test cluster need not survive a power cut, and tests may hold many connections.
+SETTINGS = ("fsync=off", "synchronous_commit=off", "max_connections=50")
+
+
+@contextmanager
+def temporary_cluster() -> Iterator[Cluster]:
+    """Run a private cluster, with nothing installed in it, for the time of a with block."""
+    home = Path(tempfile.mkdtemp(prefix="pageformer-", dir="/tmp"))
+    home.chmod(0o755)
+    keeper = subprocess.Popen(
+        [sys.executable, __file__, str(home)], stdin=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        cluster = Cluster(home, SETTINGS)
+        cluster.initialise()
+        cluster.start(server_python.refresh(home / "site", cluster.bin))
+        yield cluster
+    finally:
+        keeper.communicate()
+
+
+def remove(home: Path) -> None:
+    """Stop the cluster and remove its folder and its page cache."""
+    cluster = Cluster(home)
+    data = hashlib.sha256(str(cluster.data_directory.resolve()).encode()).hexdigest()[:16]
+    cluster.stop("immediate")
+    for folder in (str(home), *glob.glob(f"/dev/shm/pageformer-*-{data}")):
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    remove(Path(sys.argv[1]))
