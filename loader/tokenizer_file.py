@@ -1,17 +1,25 @@
 """Read a model's tokenizer as one `tokenizer.json` that gives the ids that transformers gives.
 
-transformers 5.23 takes the vocabulary from `tokenizer.json` and, for the tokenizer classes of our
-families, builds the rest anew from `tokenizer_config.json`; where the two files differ, the second
-one wins. What it would build is written into the file here, so that nothing else has to know.
+What transformers would build from the files of a directory is written into the stored
+`tokenizer.json`, so that nothing behind the loader has to know of the other files.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, processors
+from tokenizers.normalizers import Lowercase, Sequence
 
 from pageformer.errors import InvalidCheckpoint
-from pageformer.loader.json_file import Json, read_object
+from pageformer.loader.json_file import Json, read_object, read_object_if_present
+from pageformer.loader.tokenizer_classes import (
+    CLASS_OF_FAMILY,
+    CLASSES,
+    SPECIAL_NAMES,
+    Settings,
+    rebuild,
+)
 
 
 def read_tokenizer(folder: Path, raw_config: Json, vocabulary: int, *, lowercase: bool) -> bytes:
@@ -24,9 +32,111 @@ def read_tokenizer(folder: Path, raw_config: Json, vocabulary: int, *, lowercase
     if not path.exists():
         raise _missing(path)
     content = read_object(path)
-    data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    _check_ids(path, _parse(path, data), vocabulary)
-    return data
+    values = read_object_if_present(folder / "tokenizer_config.json")
+    _refuse_other_ways(content, values)
+    name = _class_name(values, raw_config)
+    if name in CLASSES:
+        tokenizer = _rebuilt(path, content, name, _with_special_tokens_map(folder, values))
+    else:
+        tokenizer = _parse(path, content)
+    if lowercase and not _lowercases(content.get("normalizer")):
+        steps = [tokenizer.normalizer] if tokenizer.normalizer else []
+        tokenizer.normalizer = Sequence([Lowercase(), *steps])
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    _check_ids(path, tokenizer, vocabulary)
+    return tokenizer.to_str().encode()
+
+
+def _class_name(values: Json, raw_config: Json) -> str:
+    """Name the class that reads this tokenizer; others than ours take the file as it is."""
+    named = values.get("tokenizer_class") or raw_config.get("tokenizer_class")
+    return str(named or CLASS_OF_FAMILY.get(raw_config["model_type"], "")).removesuffix("Fast")
+
+
+def _refuse_other_ways(content: Json, values: Json) -> None:
+    truncation = content.get("truncation") or {}
+    side = str(values.get("truncation_side") or truncation.get("direction", "right")).lower()
+    if side != "right":
+        raise InvalidCheckpoint(
+            f"the tokenizer has truncation_side = {side!r}, expected 'right'",
+            hint="Remove it, and give truncate => 'left' to encode.",
+        )
+    if values.get("split_special_tokens"):
+        raise InvalidCheckpoint("the tokenizer has split_special_tokens = true, expected false")
+
+
+def _lowercases(normalizer: Json | None) -> bool:
+    steps = (normalizer or {}).get("normalizers", [normalizer] if normalizer else [])
+    return any(step.get("type") == "Lowercase" for step in steps)
+
+
+def _with_special_tokens_map(folder: Path, values: Json) -> Json:
+    """Add the older file of special tokens, where `tokenizer_config.json` does not list them."""
+    if "added_tokens_decoder" in values:
+        return values
+    return {**values, **read_object_if_present(folder / "special_tokens_map.json")}
+
+
+def _rebuilt(path: Path, content: Json, name: str, values: Json) -> Tokenizer:
+    """Build what the class builds, with the special tokens that the settings name."""
+    defaults = CLASSES[name].special
+    named = {key: values.get(f"{key}_token", defaults.get(key)) for key in SPECIAL_NAMES}
+    settings = Settings(
+        values, {key: _content(token) for key, token in named.items() if token is not None}
+    )
+    rebuilt = {**rebuild(name, content, settings), "post_processor": None}
+    if "added_tokens_decoder" in values:
+        listed = values["added_tokens_decoder"].items()
+        rebuilt["added_tokens"] = [{**token, "id": int(number)} for number, token in listed]
+    tokenizer = _parse(path, rebuilt)
+    _add_special_tokens(tokenizer, settings, mask_takes_space=CLASSES[name].mask_takes_space)
+    _set_ends(path, tokenizer, settings, name)
+    return tokenizer
+
+
+def _content(token: Any) -> str:
+    return str(token["content"]) if isinstance(token, dict) else str(token)
+
+
+def _add_special_tokens(
+    tokenizer: Tokenizer, settings: Settings, *, mask_takes_space: bool
+) -> None:
+    """Make the special tokens special that the file does not list as such."""
+    listed = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    for key in SPECIAL_NAMES:
+        content = settings.special.get(key)
+        if content is not None and content not in listed:
+            takes_space = key == "mask" and mask_takes_space
+            tokenizer.add_special_tokens([AddedToken(content, lstrip=takes_space, special=True)])
+
+
+def _set_ends(path: Path, tokenizer: Tokenizer, settings: Settings, name: str) -> None:
+    """Put the class's special tokens before and behind a text."""
+    in_sentence_piece = CLASSES[name].model_type == "Unigram"
+    first, last = (
+        settings.special[key] for key in (("bos", "eos") if in_sentence_piece else ("cls", "sep"))
+    )
+    ends = [(token, _token_id(path, tokenizer, token)) for token in (first, last)]
+    if name in ("RobertaTokenizer", "MPNetTokenizer"):
+        prefix = name == "RobertaTokenizer" and bool(settings.flag("add_prefix_space", False))
+        tokenizer.post_processor = processors.RobertaProcessing(ends[1], ends[0], True, prefix)
+        return
+    pair_separator = f"{last} {last}" if in_sentence_piece else f"{last}:0"
+    pair_end = last if in_sentence_piece else f"{last}:1"
+    second = "$B" if in_sentence_piece else "$B:1"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}",
+        pair=f"{first} $A {pair_separator} {second} {pair_end}",
+        special_tokens=ends,
+    )
+
+
+def _token_id(path: Path, tokenizer: Tokenizer, token: str) -> int:
+    number = tokenizer.token_to_id(token)
+    if number is None:
+        raise InvalidCheckpoint(f"{path} has no token {token!r}, which begins or ends every text")
+    return number
 
 
 def _missing(path: Path) -> InvalidCheckpoint:
@@ -38,9 +148,9 @@ def _missing(path: Path) -> InvalidCheckpoint:
     return InvalidCheckpoint(f"{path} is missing", hint=f'Make it: python -c "{line}"')
 
 
-def _parse(path: Path, data: bytes) -> Tokenizer:
+def _parse(path: Path, content: Json) -> Tokenizer:
     try:
-        return Tokenizer.from_buffer(data)
+        return Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # the library raises plain Exception for whatever it cannot read
         raise InvalidCheckpoint(
             f"{path} is not a tokenizer that the tokenizers library reads: {error}",
