@@ -32,7 +32,7 @@ begin
         begin
             execute pg_catalog.format('drop role %I', role);
         exception when dependent_objects_still_exist then
-            raise notice 'kept the role %: it is used elsewhere in this cluster', role;
+            raise notice 'kept the role %: it is used elsewhere', role;
         end;
     end loop;
 end
