@@ -32,7 +32,7 @@ def receive(sent: bytes) -> Array:
     if has_null:
         raise InvalidInput("the tensor has a null element", hint="give a number for each element")
     end = HEAD.size + dimensions * DIMENSION.size
-    shape = [length for length, _ in DIMENSION.iter_unpack(sent[HEAD.size : end])]
+    shape = [length for length, _ in DIMENSION.iter_unpack(sent[HEAD.size : end])] or [0]
     return np.frombuffer(sent, ELEMENT, offset=end)["value"].astype(np.float32).reshape(shape)
 
 
