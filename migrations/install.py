@@ -11,6 +11,7 @@ from functools import partial
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from alembic import command
@@ -20,6 +21,7 @@ from psycopg.errors import DependentObjectsStillExist, InvalidSchemaName
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
+from pageformer.client import connect
 from pageformer.errors import ObjectsInUse, PageformerError, RefusedByServer, ServerUnready
 from pageformer.migrations.script import execute
 
@@ -116,7 +118,7 @@ def script(file: str) -> str:
 def transaction(dsn: str, note: Note = lambda text: None) -> Iterator[Connection]:
     """Open one transaction on the database, with PostgreSQL's errors told as ours."""
     engine = create_engine(
-        "postgresql+psycopg://", creator=partial(connect, dsn, note), poolclass=NullPool
+        "postgresql+psycopg://", creator=partial(open_connection, dsn, note), poolclass=NullPool
     )
     try:
         with engine.begin() as connection:
@@ -125,9 +127,10 @@ def transaction(dsn: str, note: Note = lambda text: None) -> Iterator[Connection
         raise translate(error) from error
 
 
-def connect(dsn: str, note: Note) -> psycopg.Connection:
-    """Connect as libpq would; notices of the server go to `note`."""
-    connection = psycopg.connect(dsn, application_name="pageformer migrate")
+def open_connection(dsn: str, note: Note) -> psycopg.Connection[Any]:
+    """Connect with the cursors that SQLAlchemy expects; notices of the server go to `note`."""
+    connection = connect(dsn)
+    connection.cursor_factory = psycopg.Cursor
     connection.add_notice_handler(lambda diagnostic: note(diagnostic.message_primary or ""))
     return connection
 
@@ -137,8 +140,8 @@ def translate(error: DBAPIError) -> PageformerError:
     cause = error.orig
     if not isinstance(cause, psycopg.Error) or cause.sqlstate is None:
         return ServerUnready(
-            f"cannot reach the server: {str(cause).strip()}",
-            hint="see that it runs and that the connection string names it",
+            f"the server went away: {str(cause).strip()}",
+            hint="nothing was changed; run this again",
         )
     if isinstance(cause, InvalidSchemaName):
         return ServerUnready("Pageformer is not installed in this database")
