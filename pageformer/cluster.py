@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from platformdirs import user_data_path
+
 from pageformer import server_python
 from pageformer.errors import ServerUnready
 from pageformer.installed_server import SERVER_ACCOUNT, bin_folder, server_account
@@ -136,6 +138,13 @@ class Cluster:
         self._run("pg_ctl", "stop", "--silent", "--wait", f"--mode={mode}")
         return True
 
+    def remove_page_cache(self) -> None:
+        """Give back the shared memory that pages took; the next server fills it again."""
+        data = os.fsencode(self.data_directory.resolve())
+        name = f"pageformer-*-{hashlib.sha256(data).hexdigest()[:16]}"
+        for folder in Path("/dev/shm").glob(name):
+            shutil.rmtree(folder)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other commands from preparing the same cluster at the same time."""
@@ -186,6 +195,15 @@ class Cluster:
             said = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
             raise ServerUnready(f"{program} failed: {said[-1]}", hint=f"look into {self.log}")
         return done.returncode
+
+
+def embedded() -> Cluster:
+    """Return the user's own cluster: $PAGEFORMER_HOME, else the platform's place for such data."""
+    if chosen := os.environ.get("PAGEFORMER_HOME"):
+        return Cluster(Path(chosen).absolute())
+    if os.geteuid() == 0:
+        return Cluster(Path("/var/lib/pageformer"))
+    return Cluster(user_data_path("pageformer"))
 
 
 def private_folder(folder: Path) -> None:

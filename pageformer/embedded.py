@@ -6,31 +6,21 @@ changed, the server gets the new sources and the database the new SQL.
 
 import hashlib
 import os
+import shutil
+import signal
 from collections.abc import Callable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from pathlib import Path
 
-import psycopg
-from platformdirs import user_data_path
 from psycopg import sql
 
-from pageformer import server_python
+from pageformer import client, server_python
 from pageformer.cluster import Cluster
 
 DATABASE = "pageformer"
 PASSWORD_VARIABLE = "PAGEFORMER_PASSWORD"
 
 Say = Callable[[str], None]
-
-
-def embedded() -> Cluster:
-    """Return the user's own cluster: $PAGEFORMER_HOME, else the platform's place for such data."""
-    if chosen := os.environ.get("PAGEFORMER_HOME"):
-        return Cluster(Path(chosen).absolute())
-    if os.geteuid() == 0:
-        return Cluster(Path("/var/lib/pageformer"))
-    return Cluster(user_data_path("pageformer"))
 
 
 def bring_up(cluster: Cluster, say: Say, listen: str = "") -> None:
@@ -46,19 +36,46 @@ def bring_up(cluster: Cluster, say: Say, listen: str = "") -> None:
         prepare_database(cluster, say)
 
 
+def stay(cluster: Cluster) -> None:
+    """Wait until this process is told to end, then stop the server: for containers."""
+    endings = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, endings)
+    while cluster.running and signal.sigtimedwait(endings, 1) is None:
+        pass
+    cluster.stop()
+
+
+def destroy(cluster: Cluster) -> None:
+    """Stop the server and remove everything in the cluster's home."""
+    cluster.stop("immediate")
+    cluster.remove_page_cache()
+    if cluster.socket_folder.exists():
+        shutil.rmtree(cluster.socket_folder)
+    shutil.rmtree(cluster.home)
+
+
 def prepare_database(cluster: Cluster, say: Say) -> None:
     """Make the database, and install Pageformer unless these very files were installed before."""
+    with client.connect(cluster.dsn_of("postgres"), autocommit=True) as connection:
+        _set_password(connection)
+        if not client.rows(connection, "database_exists", [DATABASE])[0]["found"]:
+            _create_database(connection)
+    with client.connect(cluster.dsn, autocommit=True) as connection:
+        if client.rows(connection, "installed")[0]["fingerprint"] == sql_fingerprint():
+            return
+    say("installing the tables and functions")
+    _install(cluster)
+
+
+def _install(cluster: Cluster) -> None:
+    """Install, and note what was installed in the database's settings: it goes when that goes."""
     from pageformer.migrations import install
 
-    with psycopg.connect(cluster.dsn_of("postgres"), autocommit=True) as connection:
-        _set_password(connection)
-        if not _database_exists(connection):
-            _create_database(connection)
-        if _installed(connection) == sql_fingerprint():
-            return
-        say("installing the tables and functions")
-        install.upgrade(cluster.dsn)
-        _remember_installed(connection)
+    install.upgrade(cluster.dsn)
+    with client.connect(cluster.dsn, autocommit=True) as connection:
+        statement = sql.SQL("alter database {} set pageformer.installed = {}")
+        fingerprint = sql.Literal(sql_fingerprint())
+        connection.execute(statement.format(sql.Identifier(DATABASE), fingerprint))
 
 
 def sql_fingerprint() -> str:
@@ -77,12 +94,7 @@ def _digest(folder: Traversable, update: Callable[[bytes], None]) -> None:
             update(f"{entry.name}\0".encode() + hashlib.sha256(entry.read_bytes()).digest())
 
 
-def _database_exists(connection: psycopg.Connection) -> bool:
-    query = "select from pg_catalog.pg_database where datname = %s"
-    return connection.execute(query, [DATABASE]).fetchone() is not None
-
-
-def _create_database(connection: psycopg.Connection) -> None:
+def _create_database(connection: client.Connection) -> None:
     """Make the database; there, `encode` is found without its schema."""
     name = sql.Identifier(DATABASE)
     connection.execute(sql.SQL("create database {}").format(name))
@@ -90,25 +102,7 @@ def _create_database(connection: psycopg.Connection) -> None:
     connection.execute(path.format(name))
 
 
-def _installed(connection: psycopg.Connection) -> str | None:
-    """Read what was installed from the database's own settings: it goes when the database goes."""
-    query = """
-        select pg_catalog.substr(setting, pg_catalog.length('pageformer.installed=') + 1)
-        from pg_catalog.pg_db_role_setting s
-        join pg_catalog.pg_database d on d.oid = s.setdatabase
-        cross join pg_catalog.unnest(s.setconfig) setting
-        where d.datname = %s and s.setrole = 0 and setting like 'pageformer.installed=%%'
-    """
-    row = connection.execute(query, [DATABASE]).fetchone()
-    return row[0] if row else None
-
-
-def _remember_installed(connection: psycopg.Connection) -> None:
-    statement = sql.SQL("alter database {} set pageformer.installed = {}")
-    connection.execute(statement.format(sql.Identifier(DATABASE), sql.Literal(sql_fingerprint())))
-
-
-def _set_password(connection: psycopg.Connection) -> None:
+def _set_password(connection: client.Connection) -> None:
     """Give the superuser the password that the environment asks for: the network wants one."""
     if password := os.environ.get(PASSWORD_VARIABLE):
         statement = sql.SQL("alter role postgres password {}")

@@ -40,6 +40,16 @@ def refresh(parent: Path, bin_folder: Path) -> Path:
     return folder
 
 
+def publish(parent: Path, bin_folder: Path) -> Path:
+    """Make the folder under a name that stays, for a server that is not ours to restart."""
+    folder = refresh(parent, bin_folder)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".new-") as scratch:
+        link = Path(scratch) / "current"
+        link.symlink_to(folder.name)
+        link.rename(parent / "current")
+    return parent / "current"
+
+
 def remove_others(folder: Path) -> None:
     """Remove the folders of earlier sources, once no server imports from them."""
     for other in folder.parent.iterdir():

@@ -4,8 +4,6 @@ A keeper, in a session of its own, waits for the end of a pipe that only the tes
 open; then it stops the server and removes every trace. `python temporary_cluster.py HOME` is it.
 """
 
-import glob
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -41,10 +39,9 @@ def temporary_cluster() -> Iterator[Cluster]:
 def remove(home: Path) -> None:
     """Stop the cluster and remove its folder and its page cache."""
     cluster = Cluster(home)
-    data = hashlib.sha256(str(cluster.data_directory.resolve()).encode()).hexdigest()[:16]
     cluster.stop("immediate")
-    for folder in (str(home), *glob.glob(f"/dev/shm/pageformer-*-{data}")):
-        shutil.rmtree(folder)
+    cluster.remove_page_cache()
+    shutil.rmtree(home)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 from pageformer import server_python
-from pageformer.cluster import LONGEST_SOCKET_PATH, Cluster, private_folder
-from pageformer.embedded import bring_up, embedded
+from pageformer.cluster import LONGEST_SOCKET_PATH, Cluster, embedded, private_folder
+from pageformer.embedded import bring_up
 from pageformer.errors import ServerUnready
 
 TESTS = Path(__file__).parent
