@@ -1,0 +1,1 @@
+"""Measured against peers: ratios, side by side in one run, several pairs."""
