@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from psycopg import RawCursor
@@ -17,6 +18,9 @@ PAGE_TYPES = ("bytea", "text", "int4", "int4", "bytea")
 BLOCK_TYPES = ("bytea",)
 PLACEMENT_TYPES = ("bytea", "bytea", "int4")
 TENSOR_TYPES = ("int4", "text", "int4[]", "bytea[]", "int4")
+
+# Pages in one COPY: the server keeps up to a thousand rows of a binary COPY before it writes them.
+COPIED_PAGES = 16
 
 
 class StoredModel(NamedTuple):
@@ -102,8 +106,10 @@ class Tables:
         """Write pages one by one as they come, then their blocks and where these lie."""
         written = Written()
         placements: list[tuple[bytes, bytes, int]] = []
+        rows = _page_rows(pages, placements, written)
         try:
-            self._copy("copy_pages", PAGE_TYPES, _page_rows(pages, placements, written))
+            while batch := list(islice(rows, 1)):
+                self._copy("copy_pages", PAGE_TYPES, chain(batch, islice(rows, COPIED_PAGES - 1)))
         except UniqueViolation as error:
             raise _same_bytes(error) from error
         self._copy("copy_blocks", BLOCK_TYPES, ((name,) for name, _, _ in placements))

@@ -47,7 +47,7 @@ def rebuild(name: str, content: Json, settings: Settings) -> Json:
     Raises InvalidCheckpoint when the vocabulary is of another kind.
     """
     made_by = CLASSES[name]
-    kind = content.get("model", {}).get("type", made_by.model_type)
+    kind = _model_type(content["model"])
     if kind != made_by.model_type:
         raise InvalidCheckpoint(
             f"tokenizer.json has a model of type {kind}, but {name} reads {made_by.model_type}",
@@ -55,6 +55,12 @@ def rebuild(name: str, content: Json, settings: Settings) -> Json:
             "which takes tokenizer.json as it is.",
         )
     return {**content, **made_by.parts(content, settings)}
+
+
+def _model_type(model: Json) -> str:
+    """Name the kind of a vocabulary, which older files leave to be guessed."""
+    guessed = "Unigram" if isinstance(model["vocab"], list) else "WordPiece"
+    return str(model.get("type", "BPE" if "merges" in model else guessed))
 
 
 def _word_piece(content: Json, settings: Settings) -> Json:

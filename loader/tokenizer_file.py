@@ -34,11 +34,10 @@ def read_tokenizer(folder: Path, raw_config: Json, vocabulary: int, *, lowercase
     content = read_object(path)
     values = read_object_if_present(folder / "tokenizer_config.json")
     _refuse_other_ways(content, values)
+    tokenizer = _parse(path, content)
     name = _class_name(values, raw_config)
     if name in CLASSES:
         tokenizer = _rebuilt(path, content, name, _with_special_tokens_map(folder, values))
-    else:
-        tokenizer = _parse(path, content)
     if lowercase and not _lowercases(content.get("normalizer")):
         steps = [tokenizer.normalizer] if tokenizer.normalizer else []
         tokenizer.normalizer = Sequence([Lowercase(), *steps])
@@ -81,10 +80,8 @@ def _with_special_tokens_map(folder: Path, values: Json) -> Json:
 def _rebuilt(path: Path, content: Json, name: str, values: Json) -> Tokenizer:
     """Build what the class builds, with the special tokens that the settings name."""
     defaults = CLASSES[name].special
-    named = {key: values.get(f"{key}_token", defaults.get(key)) for key in SPECIAL_NAMES}
-    settings = Settings(
-        values, {key: _content(token) for key, token in named.items() if token is not None}
-    )
+    named = {key: values.get(f"{key}_token") or defaults.get(key) for key in SPECIAL_NAMES}
+    settings = Settings(values, {key: _content(token) for key, token in named.items() if token})
     rebuilt = {**rebuild(name, content, settings), "post_processor": None}
     if "added_tokens_decoder" in values:
         listed = values["added_tokens_decoder"].items()

@@ -1,0 +1,160 @@
+"""A load whose process or server dies in the middle leaves nothing, and can be repeated."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pageformer.cluster import Cluster
+from pageformer.loader.load import load
+
+TABLES = ("asset", "model", "version", "tensor", "block", "page", "placement")
+
+# Loads until most pages have been sent, says so, and waits to be killed.
+LOADER = """
+import sys, time, psycopg
+from pageformer.loader.load import load
+
+def stop(done, total):
+    if done > 0.8 * total:
+        print("in the middle", flush=True)
+        time.sleep(600)
+
+with psycopg.connect(sys.argv[1]) as connection:
+    load(connection, sys.argv[2], name="m", progress=stop)
+"""
+
+
+@contextmanager
+def loader_in_the_middle(dsn: str, source: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a load in a process of its own and return when it has sent most pages."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOADER, dsn, str(source)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "in the middle\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def visible_rows(dsn: str) -> dict[str, int]:
+    with psycopg.connect(dsn) as connection:
+        return {
+            table: connection.execute(
+                f"select count(*) from pageformer.{table}".encode()
+            ).fetchall()[0][0]
+            for table in TABLES
+        }
+
+
+def pages_on_disk(dsn: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("select pg_total_relation_size('pageformer.page')").fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def wait_until_alone(dsn: str) -> None:
+    """Wait until the server has noticed that the loader is gone."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for _ in range(600):
+            others = connection.execute(
+                "select count(*) from pg_stat_activity where datname = current_database()"
+                " and backend_type = 'client backend' and pid <> pg_backend_pid()"
+            ).fetchall()[0][0]
+            if not others:
+                return
+            time.sleep(0.05)
+    raise TimeoutError("the killed loader's connection is still there")
+
+
+def load_again(dsn: str, source: Path) -> None:
+    with psycopg.connect(dsn) as connection:
+        loaded = load(connection, source, name="m")
+    assert (loaded.version, loaded.unchanged, loaded.deployed) == ("v1", False, True)
+    assert loaded.new_blocks == loaded.blocks
+
+
+def test_a_killed_loader_leaves_nothing_and_the_load_can_be_repeated(
+    database: str, minilm_dir: Path
+) -> None:
+    with loader_in_the_middle(database, minilm_dir) as process:
+        assert pages_on_disk(database) > 1 << 20
+        assert set(visible_rows(database).values()) == {0}
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        wait_until_alone(database)
+        assert set(visible_rows(database).values()) == {0}
+    load_again(database, minilm_dir)
+
+
+@pytest.mark.parametrize("victim", ["backend", "server"])
+def test_a_killed_server_leaves_nothing_and_the_load_can_be_repeated(
+    own_cluster: Cluster, minilm_dir: Path, victim: str
+) -> None:
+    dsn = own_cluster.dsn
+    with loader_in_the_middle(dsn, minilm_dir):
+        if victim == "backend":
+            os.kill(loading_backend(dsn), signal.SIGKILL)
+        else:
+            kill_server(own_cluster)
+            own_cluster.start(own_cluster.site)
+        wait_for_server(dsn)
+        assert set(visible_rows(dsn).values()) == {0}
+        load_again(dsn, minilm_dir)
+
+
+def loading_backend(dsn: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        (pid,) = connection.execute(
+            "select pid from pg_stat_activity where query like 'copy pageformer.page%'"
+        ).fetchall()[0]
+        return int(pid)
+
+
+def kill_server(cluster: Cluster) -> None:
+    """Kill the postmaster and every process that it started, and wait until they are gone."""
+    postmaster = int((cluster.data_directory / "postmaster.pid").read_text().split()[0])
+    pids = [postmaster, *children(postmaster)]
+    assert len(pids) > 1
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for _ in range(600):
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return
+        time.sleep(0.05)
+    raise TimeoutError("nobody collects the killed processes")
+
+
+def children(parent: int) -> list[int]:
+    """Find the processes whose parent, the second field behind the name in brackets, is this."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(path.parent.name))
+    return found
+
+
+def wait_for_server(dsn: str) -> None:
+    for _ in range(600):
+        try:
+            psycopg.connect(dsn).close()
+        except psycopg.OperationalError:
+            time.sleep(0.05)
+        else:
+            return
+    raise TimeoutError("the server does not come back")
