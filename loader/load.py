@@ -13,7 +13,6 @@ from typing import Any
 
 from psycopg import Connection, RawCursor
 from psycopg.errors import InsufficientPrivilege, InvalidSchemaName, UndefinedTable
-from psycopg.sql import Identifier
 
 from pageformer.dedup.exact import new_blocks
 from pageformer.dedup.pages import Page, pack
@@ -205,7 +204,8 @@ def _check_name(what: str, name: str) -> None:
 
 
 def _may_not_load(connection: Connection[Any]) -> MissingGrant:
-    role = Identifier(connection.info.user).as_string(connection)
+    with connection.transaction(), RawCursor(connection) as cursor:
+        role = Tables(cursor).current_role()
     return MissingGrant(
         f"role {role} may not load models",
         hint=f"As a superuser: grant pageformer_admin to {role}",

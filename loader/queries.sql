@@ -1,6 +1,9 @@
 -- name: lock
 select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('pageformer.load', 0))
 
+-- name: current_role
+select pg_catalog.quote_ident(current_user)
+
 -- name: find_model
 select id, deployed_id from pageformer.model where name = $1
 
@@ -9,9 +12,6 @@ select id, label, hash from pageformer.version where model_id = $1 order by id
 
 -- name: stored_among
 select hash from pageformer.block where hash = any($1::bytea[])
-
--- name: page_kind
-select format, block_rows, block_cols from pageformer.page where hash = $1
 
 -- name: insert_asset
 insert into pageformer.asset (hash, kind, data)

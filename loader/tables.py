@@ -57,6 +57,11 @@ class Tables:
         """Wait until no other load is under way; held until the transaction ends."""
         self._cursor.execute(QUERIES["lock"])
 
+    def current_role(self) -> str:
+        """Name the role that the tables are used as, quoted for SQL."""
+        (role,) = self._cursor.execute(QUERIES["current_role"]).fetchall()[0]
+        return str(role)
+
     def find_model(self, name: str) -> StoredModel | None:
         """Find a model by its name."""
         row = self._cursor.execute(QUERIES["find_model"], [name]).fetchone()
