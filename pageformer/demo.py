@@ -29,9 +29,9 @@ QUERIES = named_queries.read("pageformer", "demo.sql")
 QUESTIONS = (
     "which function rounds a number down?",
     "how much disk space does my database take?",
-    "who is connected right now?",
     "make a word start with a capital letter",
-    "how far apart are two points on the earth?",
+    "pick a random number",
+    "cancel what another connection is doing",
 )
 
 
