@@ -22,8 +22,14 @@ check: setup build/types
 soak: setup
 	@$(python) -m pytest -m soak
 
-bench: setup
+bench: setup build/bench/installed
 	@$(python) -m bench
+
+# The peers and their libraries stand in an environment of their own.
+build/bench/installed: bench/requirements.txt
+	@$(python) -m venv build/bench
+	@build/bench/bin/pip install --quiet --requirement bench/requirements.txt
+	@touch $@
 
 # Type checkers do not know setuptools' package-dir: show them the rooms as one package of links.
 build/types: setup
