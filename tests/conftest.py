@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from backends_present import pytest_report_header as pytest_report_header
 from temporary_cluster import temporary_cluster
 
 from pageformer.cluster import Cluster
