@@ -6,13 +6,14 @@ The schema is compared with `expected_schema.txt`; after a change that is meant,
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
 from conftest import create_database, drop_database
+from temporary_cluster import temporary_cluster
 
 from pageformer.cluster import Cluster
 from pageformer.errors import ObjectsInUse, RefusedByServer, ServerUnready
@@ -51,11 +52,23 @@ def ours(dsn: str, catalog: str) -> set[object]:
     return {name for name in names(dsn, catalog) if str(name).startswith("pageformer")}
 
 
-@pytest.fixture
-def lone_database(own_cluster: Cluster) -> str:
-    """The one database of a cluster that has Pageformer installed."""
-    drop_database(own_cluster, "pageformer_template")
-    return own_cluster.dsn
+def in_processes(action: str, dsns: list[str]) -> None:
+    """Install or uninstall several databases at once."""
+    code = f"import sys; from pageformer.migrations import install; install.{action}(sys.argv[1])"
+    started = [subprocess.Popen([sys.executable, "-c", code, dsn]) for dsn in dsns]
+    assert [process.wait() for process in started] == [0] * len(dsns)
+
+
+def empty_database(cluster: Cluster, name: str) -> str:
+    query(cluster.dsn_of("postgres"), f"create database {name} template template0")
+    return cluster.dsn_of(name)
+
+
+@pytest.fixture(scope="module")
+def lone_cluster() -> Iterator[Cluster]:
+    """A cluster where no database has Pageformer, so that its roles can come and go."""
+    with temporary_cluster() as lone:
+        yield lone
 
 
 @pytest.fixture
@@ -120,15 +133,13 @@ def test_the_vector_type_is_found_in_any_schema(bare_database: str) -> None:
     assert returned == "elsewhere.vector"
 
 
-def test_two_databases_of_a_cluster_can_be_installed_at_once(own_cluster: Cluster) -> None:
-    query(own_cluster.dsn_of("postgres"), "drop database pageformer_template with (force)")
-    install.uninstall(own_cluster.dsn)
-    dsns = [own_cluster.dsn_of(f"at_once_{number}") for number in range(3)]
-    for number in range(3):
-        query(own_cluster.dsn_of("postgres"), f"create database at_once_{number}")
-    with ThreadPoolExecutor() as threads:
-        list(threads.map(install.upgrade, dsns))
-    assert len({facts(dsn) for dsn in dsns}) == 1
+def test_two_databases_of_a_cluster_can_be_installed_at_once(lone_cluster: Cluster) -> None:
+    dsns = [empty_database(lone_cluster, f"at_once_{number}") for number in range(3)]
+    in_processes("upgrade", dsns)
+    assert [facts(dsn) for dsn in dsns] == [EXPECTED.read_text()] * 3
+    in_processes("uninstall", dsns)
+    assert [ours(dsn, "pg_namespace") for dsn in dsns] == [set()] * 3
+    assert ours(dsns[0], "pg_roles") == set()
 
 
 def test_a_failing_install_leaves_nothing(bare_database: str) -> None:
@@ -191,15 +202,18 @@ def test_a_database_without_pageformer_has_nothing_to_uninstall(bare_database: s
 # -- uninstalling ---------------------------------------------------------------------------------
 
 
-def test_an_uninstall_leaves_a_clean_database_and_cluster(lone_database: str) -> None:
+def test_an_uninstall_leaves_a_clean_database_and_cluster(lone_cluster: Cluster) -> None:
+    dsn = empty_database(lone_cluster, "lone")
+    install.upgrade(dsn)
     notes: list[str] = []
-    install.uninstall(lone_database, note=notes.append)
+    install.uninstall(dsn, note=notes.append)
     assert notes == []
-    assert ours(lone_database, "pg_namespace") == set()
-    assert ours(lone_database, "pg_roles") == set()
-    assert names(lone_database, "pg_extension") == {"plpgsql"}
-    install.upgrade(lone_database)
-    assert facts(lone_database) == EXPECTED.read_text()
+    assert ours(dsn, "pg_namespace") == set()
+    assert ours(dsn, "pg_roles") == set()
+    assert names(dsn, "pg_extension") == {"plpgsql"}
+    install.upgrade(dsn)
+    assert facts(dsn) == EXPECTED.read_text()
+    install.uninstall(dsn)
 
 
 def test_an_uninstall_spares_extensions_that_were_there_before(bare_database: str) -> None:

@@ -1,17 +1,19 @@
 -- What is loaded, for reading. In a view `current_user` is the caller, while its tables are read with
 -- the owner's rights: everybody sees the models that they may use, and no weight.
 
+-- A dump may be restored where our roles do not exist: its superuser uses it all the same.
 create or replace view pageformer.usable_model with (security_barrier) as
 select m.id, m.name, m.deployed_id
 from pageformer.model m
-where pg_catalog.pg_has_role(current_user, 'pageformer_reader', 'usage')
+where pg_catalog.pg_has_role(current_user, pg_catalog.to_regrole('pageformer_reader'), 'usage')
     or exists (
         select
         from pageformer.model_grant g
         left join pg_catalog.pg_roles r on r.rolname = g.role_name
         where g.model_id = m.id
             and (g.role_name = 'public' or pg_catalog.pg_has_role(current_user, r.oid, 'usage'))
-    );
+    )
+    or (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user);
 
 create or replace view pageformer.model_versions with (security_barrier) as
 select
