@@ -11,6 +11,7 @@ from functools import partial
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import psycopg
@@ -26,6 +27,9 @@ from pageformer.errors import ObjectsInUse, PageformerError, RefusedByServer, Se
 from pageformer.migrations.script import execute
 
 Note = Callable[[str], None]
+
+# What Alembic runs on, `context` and `op`, are globals of the process.
+ONE_AT_A_TIME = Lock()
 
 
 def upgrade(dsn: str, revision: str = "head") -> None:
@@ -121,7 +125,7 @@ def transaction(dsn: str, note: Note = lambda text: None) -> Iterator[Connection
         "postgresql+psycopg://", creator=partial(open_connection, dsn, note), poolclass=NullPool
     )
     try:
-        with engine.begin() as connection:
+        with ONE_AT_A_TIME, engine.begin() as connection:
             yield connection
     except DBAPIError as error:
         raise translate(error) from error
