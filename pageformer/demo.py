@@ -28,10 +28,10 @@ BATCH = 256
 QUERIES = named_queries.read("pageformer", "demo.sql")
 QUESTIONS = (
     "which function rounds a number down?",
+    "how do I kill a query that hangs?",
     "how much disk space does my database take?",
     "make a word start with a capital letter",
-    "pick a random number",
-    "cancel what another connection is doing",
+    "split a text into words at a separator",
 )
 
 

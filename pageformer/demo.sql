@@ -48,7 +48,7 @@ analyze demo.description
 select object, body, embedding <=> encode({question}, 'minilm') as distance
 from demo.description
 order by distance
-limit 3
+limit 4
 
 -- name: made
 select pg_catalog.to_regclass('demo.loaded') is not null as found

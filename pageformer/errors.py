@@ -87,3 +87,9 @@ class RefusedByServer(PageformerError):
     def __init__(self, message: str, *, sqlstate: str, hint: str = "", detail: str = "") -> None:
         super().__init__(message, hint=hint, detail=detail)
         self.sqlstate = sqlstate
+
+
+class InvalidPacking(PageformerError):
+    """Pages that do not give every tensor exactly its blocks; a fault of ours, never written."""
+
+    sqlstate = "XX000"

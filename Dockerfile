@@ -1,0 +1,10 @@
+# PostgreSQL with Pageformer, made ready by the same script as a machine of one's own.
+FROM debian:trixie-slim
+COPY . /opt/pageformer
+WORKDIR /opt/pageformer
+RUN apt-get update && ./setup.sh && rm -rf /var/lib/apt/lists/* /root/.cache
+ENV PATH=/opt/pageformer/.venv/bin:$PATH
+VOLUME /var/lib/pageformer
+EXPOSE 5432
+HEALTHCHECK --interval=5s --start-period=60s CMD pageformer status
+CMD ["pageformer", "up", "--foreground", "--listen", "*"]
