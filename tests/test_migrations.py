@@ -12,11 +12,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import tiny_models
 from conftest import create_database, drop_database
 from temporary_cluster import temporary_cluster
 
 from pageformer.cluster import Cluster
 from pageformer.errors import ObjectsInUse, RefusedByServer, ServerUnready
+from pageformer.loader.load import load
 from pageformer.migrations import install
 
 FACTS = Path(__file__).with_name("schema_facts.sql")
@@ -123,14 +125,30 @@ def test_offline_sql_through_psql_makes_the_same_schema(
     assert dumped(cluster, bare_database) == dumped(cluster, database)
 
 
-def test_the_vector_type_is_found_in_any_schema(bare_database: str) -> None:
+def test_pgvector_may_live_in_any_schema(bare_database: str, tmp_path: Path) -> None:
     query(bare_database, "create schema elsewhere; create extension vector schema elsewhere")
     install.upgrade(bare_database)
-    [(returned,)] = query(
+    with psycopg.connect(bare_database) as connection:
+        load(connection, tiny_models.write("bert-mean", tmp_path), name="tiny")
+    [(kind, text)] = query(
         bare_database,
-        "select prorettype::regtype::text from pg_proc where proname = 'encode_pinned'",
+        "select pg_typeof(vector)::text, vector::text = "
+        "(pageformer.encode_batch(array['a'], 'tiny'))[1]::text "
+        "from pageformer.encode('a', 'tiny') vector",
     )
-    assert returned == "elsewhere.vector"
+    assert (kind, text) == ("elsewhere.vector", True)
+    install.uninstall(bare_database)
+    assert names(bare_database, "pg_extension") == {"plpgsql", "vector"}
+
+
+def test_pgvector_may_live_in_our_schema(bare_database: str) -> None:
+    query(bare_database, "create schema pageformer; create extension vector schema pageformer")
+    install.upgrade(bare_database)
+    install.downgrade(bare_database, "base")
+    query(bare_database, "create table doc (embedding pageformer.vector)")
+    with pytest.raises(ObjectsInUse, match="extension vector depends on schema pageformer"):
+        install.uninstall(bare_database)
+    assert query(bare_database, "table doc") == []
 
 
 def test_two_databases_of_a_cluster_can_be_installed_at_once(lone_cluster: Cluster) -> None:

@@ -13,12 +13,18 @@ begin
         from pg_catalog.pg_class c
         where c.relnamespace in ('pageformer'::regnamespace, 'pageformer_op'::regnamespace)
           and c.relkind in ('r', 'v')
-          and not exists (select from pg_catalog.pg_depend where objid = c.oid and deptype = 'e')
+          and not exists (
+              select from pg_catalog.pg_depend d
+              join pg_catalog.pg_extension e on e.oid = d.refobjid and e.extname <> 'pageformer'
+              where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
         union all
         select pg_catalog.format('alter routine %s', p.oid::pg_catalog.regprocedure)
         from pg_catalog.pg_proc p
         where p.pronamespace in ('pageformer'::regnamespace, 'pageformer_op'::regnamespace)
-          and not exists (select from pg_catalog.pg_depend where objid = p.oid and deptype = 'e')
+          and not exists (
+              select from pg_catalog.pg_depend d
+              join pg_catalog.pg_extension e on e.oid = d.refobjid and e.extname <> 'pageformer'
+              where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e')
     loop
         execute alteration || ' owner to pageformer_owner';
     end loop;
