@@ -32,7 +32,6 @@ class Config:
     pooling: Literal["mean", "cls"] = "mean"
     normalized: bool = False
     max_length: int = 0  # tokens, special ones included
-    lowercase: bool = False  # before the tokenizer, whatever it does itself
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
 

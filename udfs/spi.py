@@ -29,6 +29,36 @@ _pending: list[Callable[[], Any]] = []
 _results: list[Any] = []
 
 
+class Told(plpy.Error):  # type: ignore[misc]
+    """Carry an error to the client: PL/Python reads these attributes of plpy.Error.
+
+    It puts the name of the class in front of the message, hence the name below.
+    """
+
+    def __init__(self, error: PageformerError) -> None:
+        super().__init__(error.message)
+        self.sqlstate = error.sqlstate
+        self.detail = error.detail or None
+        self.hint = error.hint or None
+
+
+Told.__name__, Told.__module__ = "pageformer", "__main__"
+
+
+def boundary(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Translate the errors of `function` into PostgreSQL's, with SQLSTATE and hint."""
+
+    @wraps(function)
+    def translated(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except PageformerError as error:
+            told = Told(error)
+        raise told
+
+    return translated
+
+
 def rows(name: str, *arguments: object) -> list[Row]:
     """Run the query `name` of queries.sql as the current role."""
     return list(plpy.execute(_plan(name), list(arguments)))
@@ -58,6 +88,7 @@ def as_owner(work: Callable[[], Result]) -> Result:
     return result
 
 
+@boundary
 def run_as_owner(key: bytes) -> None:
     """Run the pending work; called by the definer function alone.
 
@@ -70,36 +101,6 @@ def run_as_owner(key: bytes) -> None:
         _results.append(work())
     except PageformerError as error:
         _results.append(error)
-
-
-class Told(plpy.Error):  # type: ignore[misc]
-    """Carry an error to the client: PL/Python reads these attributes of plpy.Error.
-
-    It puts the name of the class in front of the message, hence the name below.
-    """
-
-    def __init__(self, error: PageformerError) -> None:
-        super().__init__(error.message)
-        self.sqlstate = error.sqlstate
-        self.detail = error.detail or None
-        self.hint = error.hint or None
-
-
-Told.__name__, Told.__module__ = "pageformer", "__main__"
-
-
-def boundary(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Translate the errors of `function` into PostgreSQL's, with SQLSTATE and hint."""
-
-    @wraps(function)
-    def translated(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        try:
-            return function(*args, **kwargs)
-        except PageformerError as error:
-            told = Told(error)
-        raise told
-
-    return translated
 
 
 def _plan(name: str) -> Any:

@@ -34,13 +34,12 @@ class Token(NamedTuple):
 
 
 class Tokenizer:
-    """Tokenise for one version: a `tokenizer.json`, a limit in tokens, and whether to lowercase."""
+    """Tokenise for one version: a `tokenizer.json`, and a limit in tokens."""
 
-    def __init__(self, data: bytes, limit: int, lowercase: bool = False) -> None:
+    def __init__(self, data: bytes, limit: int) -> None:
         self._library = Library.from_buffer(data)
         self._library.no_padding()
         self._library.no_truncation()
-        self._lowercase = lowercase
         self._limit = limit
         self._room = limit - self._library.num_special_tokens_to_add(False)
         added = self._library.get_added_tokens_decoder().values()
@@ -84,8 +83,6 @@ class Tokenizer:
                 f"truncate is 'right', 'left' or 'error', not {truncate or 'null'!r}",
                 hint="'right' keeps the beginning of a text that is too long, 'left' its end",
             )
-        if self._lowercase:
-            text = text.lower()
         return self._library.encode(text, add_special_tokens=False)
 
     def _cut(self, encoding: Encoding, truncate: str | None) -> Tokens:
@@ -117,8 +114,6 @@ class Tokenizer:
 
     def tokens(self, text: str) -> Iterator[list[Token]]:
         """Yield all tokens of `text`, special ones included, in pieces that end before a space."""
-        if self._lowercase:
-            text = text.lower()
         whole = list(pieces(text))
         if len(whole) == 1:
             yield self._tokens(self._library.encode(text), 0)

@@ -64,7 +64,7 @@ class Version:
                 "this model has no tokenizer: it encodes tensors, not text",
                 hint="call pageformer.encode_tensor(tensor, model)",
             )
-        return Tokenizer(self._tokenizer_json, self.config.max_length, self.config.lowercase)
+        return Tokenizer(self._tokenizer_json, self.config.max_length)
 
     def is_sound(self) -> bool:
         """Tell whether the mapped pages are still what they were; False: open the version again."""
