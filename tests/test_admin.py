@@ -1,5 +1,6 @@
 """Deploying, renaming, dropping, granting: what they change, what they leave, what they refuse."""
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -310,6 +311,36 @@ def test_a_deploy_waits_for_a_drop_of_the_same_version(
         dropping.commit()
         assert waiting.result()[:2] == ("42704", 'model "tiny" has no version "v2"')
     assert encode(session) == encode(session, "tiny@v1")
+
+
+def test_who_encodes_while_versions_come_and_go_gets_one_or_the_other(
+    connect: Connect, session: Session, model_dir: Path, tuned_dir: Path
+) -> None:
+    load(session, model_dir, name="tiny", version="a")
+    load(session, tuned_dir, name="tiny", version="b")
+    whole = {encode(session, "tiny@a"), encode(session, "tiny@b")}
+    done = threading.Event()
+
+    def keep_encoding(_: int) -> set[str]:
+        mine, seen = connect(autocommit=True), set()
+        while not done.is_set():
+            seen.add(encode(mine))
+        return seen
+
+    def swap(deployed: str, label: str, directory: Path) -> None:
+        session.execute(f"select pageformer.deploy('tiny', '{deployed}')")
+        session.execute(f"select pageformer.drop_version('tiny', '{label}')")
+        load(session, directory, name="tiny", version=label)
+
+    with ThreadPoolExecutor() as threads:
+        encoding = threads.map(keep_encoding, range(3))
+        try:
+            for _ in range(5):
+                swap("b", "a", model_dir)
+                swap("a", "b", tuned_dir)
+        finally:
+            done.set()
+        assert set().union(*encoding) <= whole
 
 
 # -- grants ---------------------------------------------------------------------------------------
