@@ -95,6 +95,12 @@ def overwrite(path: Path, offset: int, flip: int = 1) -> None:
         file.write(bytes([byte ^ flip]))
 
 
+def cut(path: Path, size: int) -> None:
+    """Give a file another length."""
+    path.chmod(0o600)
+    os.truncate(path, size)
+
+
 def in_processes(count: int, work: Callable[[int], Any]) -> list[Any]:
     """Run `work` in processes that are alive together, and return what each returned."""
     pipes = [processes.Pipe(duplex=False) for _ in range(count)]
@@ -386,7 +392,7 @@ def test_a_file_of_another_length_is_caught(
 ) -> None:
     page = table.add(1, form)
     connection.cache.close([page] * len(connection.open([page])))
-    os.truncate(connection.file(page), size)
+    cut(connection.file(page), size)
     with pytest.raises(DamagedPage, match=page[0].hex()):
         connection.open([page])
     assert connection.open([page])
@@ -433,7 +439,7 @@ def test_a_file_cut_short_while_it_is_mapped_is_caught_without_reading_it(
 ) -> None:
     page = table.add(1)
     [view] = connection.open([page])
-    os.truncate(connection.file(page), 4096)
+    cut(connection.file(page), 4096)
     time.sleep(0.006)
     with pytest.raises(DamagedPage, match=page[0].hex()):
         connection.cache.still_sound([page], [view])
