@@ -2,11 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import InvalidSchemaName, UndefinedTable
 from psycopg.rows import DictRow, dict_row
 
 from pageformer.cluster import embedded
@@ -63,15 +65,33 @@ def rows(connection: Connection, name: str, arguments: Sequence[object] = ()) ->
 
 
 def fetch(connection: Connection, query: str, arguments: Sequence[object] = ()) -> list[DictRow]:
-    """Run a query with `$1` parameters and return its rows by column name."""
-    with psycopg.RawCursor(connection, row_factory=dict_row) as cursor:
+    """Run a query with `$1` parameters and return its rows by column name.
+
+    Raises ServerUnready when the query misses our schema.
+    """
+    with psycopg.RawCursor(connection, row_factory=dict_row) as cursor, needs_pageformer():
         cursor.execute(query.encode(), arguments)
         return cursor.fetchall()
 
 
 def run(connection: Connection, name: str, arguments: Sequence[object] = ()) -> None:
-    """Run the statement `name` of queries.sql."""
-    connection.execute(QUERIES[name], arguments)
+    """Run the statement `name` of queries.sql.
+
+    Raises ServerUnready when it misses our schema.
+    """
+    with needs_pageformer():
+        connection.execute(QUERIES[name], arguments)
+
+
+@contextmanager
+def needs_pageformer() -> Iterator[None]:
+    """Tell a missing schema as what it means."""
+    try:
+        yield
+    except (InvalidSchemaName, UndefinedTable) as error:
+        raise ServerUnready(
+            "Pageformer is not installed in this database", hint="pageformer migrate"
+        ) from error
 
 
 def open_psql(dsn: str | None, arguments: Sequence[str]) -> NoReturn:

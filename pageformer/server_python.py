@@ -22,6 +22,7 @@ from pageformer.errors import ServerUnready
 DISTRIBUTIONS = ("numpy", "orjson", "tokenizers")
 ROOMS = ("pageformer.udfs", "pageformer.gpu_backend")
 MODULES = ("pageformer", "pageformer.errors")
+UNUSED = (".pyi", ".h", ".a", ".c", ".pxd", ".pyx")  # what compilers and type checkers read
 LINKED_PYTHON = re.compile(rb"libpython(\d+)\.(\d+)")
 
 Source = tuple[Path, Path]  # where it goes inside the folder, where it stands now
@@ -129,7 +130,8 @@ def _installed_files() -> Iterator[Source]:
     for name in DISTRIBUTIONS:
         found = distribution(name)
         for file in found.files or ():
-            if ".." not in file.parts and "tests" not in file.parts:
+            unused = file.suffix in UNUSED or "tests" in file.parts
+            if not unused and ".." not in file.parts:
                 yield Path(file), Path(str(found.locate_file(file)))
 
 
