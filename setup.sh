@@ -52,7 +52,8 @@ install_packages() {
 }
 
 allow_clusters() {
-    as_root rm -f "$no_cluster"
+    [ -e "$no_cluster" ] || return 0
+    as_root rm "$no_cluster"
     as_root rmdir --ignore-fail-on-non-empty "${no_cluster%/*}"
 }
 
