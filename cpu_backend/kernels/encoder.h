@@ -1,0 +1,58 @@
+/* A post-norm encoder (BERT and its kin), ready to run, and a job for it. */
+#ifndef PAGEFORMER_ENCODER_H
+#define PAGEFORMER_ENCODER_H
+
+#include "kernels.h"
+
+struct linear {
+    struct matrix *weight;
+    float *bias;
+};
+
+struct norm {
+    float *weight, *bias;
+};
+
+struct layer {
+    struct linear query, key, value, output, up, down;
+    struct norm attention_norm, feed_forward_norm;
+};
+
+enum { MOST_TABLES = 3 };
+
+struct encoder {
+    const struct variant *variant;
+    int hidden, heads, intermediate, layer_count, activation, first_token;
+    int padding_id; /* or -1: positions count from 0 */
+    int longest;    /* tokens of a sequence */
+    float eps;
+    struct matrix *tables[MOST_TABLES]; /* word, position, token type */
+    int table_count;
+    struct norm embedding_norm;
+    float *relative; /* or NULL: [heads, 2 longest - 1] */
+    struct layer *layers;
+};
+
+struct job;
+
+/* A flag that somebody else sets when computing is to stop; NULL: nobody does. */
+extern volatile int *interrupt_flag;
+
+enum progress { FINISHED, STOPPED, NO_MEMORY };
+
+/* Begin a job. states: keep the last hidden state of every token, not one vector a sequence. */
+struct job *job_begin(const struct encoder *encoder, int threads, int states);
+
+/* Hand over the token ids of one more sequence (checked); 0 when memory is short. */
+int job_add(struct job *job, const int32_t *ids, int count);
+
+/* Compute all that was added. STOPPED: the flag was set; call again when it is not. */
+enum progress job_run(struct job *job);
+
+/* Copy the answer: [sequences, hidden], or [tokens, hidden]. */
+size_t job_rows(const struct job *job);
+void job_copy(const struct job *job, float *to);
+
+void job_end(struct job *job);
+
+#endif

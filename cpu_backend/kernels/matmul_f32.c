@@ -1,0 +1,153 @@
+/* The product of float32 activations with a grid of blocks, each read where it lies.
+ *
+ * Included by each variant_*.c. A tile of y stays in registers while k runs over a strip of W:
+ *
+ *                      W   ______strip______      strip = COLUMNS vectors side by side;
+ *                          | w[k,0] w[k,1] |      its rows lie `side` floats apart in a block,
+ *                          |   .      .    |      the blocks of a block column follow one
+ *                          |   v k    v    |      another through the table of pointers
+ *      x  __k__>___        |_______________|
+ *      r0 |x[0,k] .|       | y[0,0] y[0,1] |
+ *      r1 |x[1,k] .|       | y[1,0] y[1,1] |      ROWS x COLUMNS accumulators, ROWS broadcasts,
+ *       : |  .     |       |   .      .    |      COLUMNS loads for ROWS * COLUMNS multiply-adds
+ *      rR |x[R,k] .|       | y[R,0] y[R,1] |
+ *
+ * An element of y is one chain of multiply-adds over k, whatever the tile, so its bits depend on
+ * its own row alone.
+ */
+
+INLINE void accumulate(const int rows, const int prefetch, vec y[ROWS][COLUMNS], const float *x,
+                       ptrdiff_t x_stride, const float *w, ptrdiff_t w_stride, int depth,
+                       const float *ahead) {
+    for (int k = 0; k < depth; k++) {
+        vec wk[COLUMNS];
+#pragma GCC unroll 4
+        for (int c = 0; c < COLUMNS; c++) wk[c] = load(w + c * VECTOR);
+        if (prefetch) {
+#pragma GCC unroll 4
+            for (int c = 0; c < COLUMNS * VECTOR; c += 16) __builtin_prefetch(ahead + c, 0, 2);
+            ahead += w_stride;
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            vec xk = splat(x[r * x_stride + k]);
+#pragma GCC unroll 4
+            for (int c = 0; c < COLUMNS; c++) y[r][c] += xk * wk[c];
+        }
+        w += w_stride;
+    }
+}
+
+INLINE void store_tile(const int rows, vec sums[ROWS][COLUMNS], float *y, ptrdiff_t y_stride) {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int c = 0; c < COLUMNS; c++) store(y + r * y_stride + c * VECTOR, sums[r][c]);
+}
+
+/* One tile over all of k: raw sums, to y. */
+INLINE void tile(const int rows, const int prefetch, const float *x, ptrdiff_t x_stride,
+                 const struct matrix *weight, int col, const struct matrix *next, int next_col,
+                 float *y, ptrdiff_t y_stride) {
+    const int side = weight->side;
+    const float *const *block = weight->blocks + col / side;
+    const float *const *ahead = prefetch ? next->blocks + next_col / side : NULL;
+    const float *ahead_block = NULL;
+    vec sums[ROWS][COLUMNS] = {0};
+    for (int from = 0; from < weight->rows; from += side) {
+        int depth = weight->rows - from < side ? weight->rows - from : side;
+        if (prefetch) ahead_block = *ahead + next_col % side;
+        accumulate(rows, prefetch, sums, x + from, x_stride, *block + col % side, side, depth,
+                   ahead_block);
+        block += weight->grid_cols;
+        if (prefetch && from / side + 1 < next->grid_rows) ahead += next->grid_cols;
+    }
+    store_tile(rows, sums, y, y_stride);
+}
+
+/* The same without blocks: W [depth, .] lies in one piece. */
+INLINE void small_tile(const int rows, const float *x, ptrdiff_t x_stride, const float *w,
+                       ptrdiff_t w_stride, int depth, float *y, ptrdiff_t y_stride) {
+    vec sums[ROWS][COLUMNS] = {0};
+    accumulate(rows, 0, sums, x, x_stride, w, w_stride, depth, NULL);
+    store_tile(rows, sums, y, y_stride);
+}
+
+#define TILE(R)                                                                                    \
+    static void tile_##R(const float *x, ptrdiff_t x_stride, const struct matrix *weight, int col, \
+                         const struct matrix *next, int next_col, float *y, ptrdiff_t y_stride) {  \
+        if (next) tile(R, 1, x, x_stride, weight, col, next, next_col, y, y_stride);               \
+        else tile(R, 0, x, x_stride, weight, col, NULL, 0, y, y_stride);                           \
+    }                                                                                              \
+    static void small_tile_##R(const float *x, ptrdiff_t x_stride, const float *w,                 \
+                               ptrdiff_t w_stride, int depth, float *y, ptrdiff_t y_stride) {      \
+        small_tile(R, x, x_stride, w, w_stride, depth, y, y_stride);                               \
+    }
+
+TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
+#if ROWS == 12
+TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
+#define BY_ROWS(name)                                                                     \
+    {NULL, name##_1, name##_2, name##_3, name##_4,  name##_5,  name##_6,                  \
+           name##_7, name##_8, name##_9, name##_10, name##_11, name##_12}
+#else
+#define BY_ROWS(name) {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6}
+#endif
+
+typedef void tile_function(const float *, ptrdiff_t, const struct matrix *, int,
+                           const struct matrix *, int, float *, ptrdiff_t);
+typedef void small_tile_function(const float *, ptrdiff_t, const float *, ptrdiff_t, int, float *,
+                                 ptrdiff_t);
+static tile_function *const tiles[ROWS + 1] = BY_ROWS(tile);
+static small_tile_function *const small_tiles[ROWS + 1] = BY_ROWS(small_tile);
+
+INLINE vec activate(vec x, const enum activation activation) {
+    switch (activation) {
+    case GELU: return gelu(x);
+    case GELU_TANH: return gelu_tanh(x);
+    case RELU: return relu(x);
+    default: return x;
+    }
+}
+
+INLINE void finish_with(const struct product *p, float *y, const float *residual, int col, int rows,
+                        const enum activation activation) {
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < COLUMNS * VECTOR; c += VECTOR) {
+            vec sums = load(y + r * p->y_stride + c);
+            if (p->bias) sums += load(p->bias + col + c);
+            sums = activate(sums, activation);
+            if (residual) sums += load(residual + r * p->y_stride + c);
+            store(y + r * p->y_stride + c, sums);
+        }
+}
+
+/* Bias, activation and residual for a tile that is still in the first-level cache. */
+static void finish(const struct product *p, float *y, const float *residual, int col, int rows) {
+    switch (p->activation) {
+    case GELU: finish_with(p, y, residual, col, rows, GELU); break;
+    case GELU_TANH: finish_with(p, y, residual, col, rows, GELU_TANH); break;
+    case RELU: finish_with(p, y, residual, col, rows, RELU); break;
+    default: finish_with(p, y, residual, col, rows, NO_ACTIVATION);
+    }
+}
+
+/* One strip of columns for all rows. Rows are spread evenly over tiles: 13 are 7 + 6, not 12 + 1.
+ * The last tile fetches the strip that comes next (of `next`, its first one, where this ends). */
+static void product(const struct product *p, int strip_index, const struct matrix *next) {
+    const int strip = COLUMNS * VECTOR, col = strip_index * strip;
+    const int count = (p->count + ROWS - 1) / ROWS;
+    int next_col = col + strip;
+    const struct matrix *ahead = p->weight;
+    if (next_col >= p->weight->cols) ahead = next, next_col = 0;
+    if (ahead && (ahead->side != p->weight->side)) ahead = NULL;
+    for (int i = 0, row = 0; i < count; i++) {
+        int rows = p->count * (i + 1) / count - row;
+        float *y = p->y + row * p->y_stride + col;
+        const float *residual = p->residual ? p->residual + row * p->y_stride + col : NULL;
+        tiles[rows](p->x + row * p->x_stride, p->x_stride, p->weight, col,
+                    i + 1 == count ? ahead : NULL, next_col, y, p->y_stride);
+        finish(p, y, residual, col, rows);
+        row += rows;
+    }
+}
