@@ -1,5 +1,5 @@
 -- name: lock
-select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('pageformer.load', 0))
+select pageformer.lock_blocks()
 
 -- name: current_role
 select pg_catalog.quote_ident(current_user)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -108,7 +108,7 @@ def test_a_killed_server_leaves_nothing_and_the_load_can_be_repeated(
     dsn = own_cluster.dsn
     with loader_in_the_middle(dsn, minilm_dir):
         if victim == "backend":
-            os.kill(loading_backend(dsn), signal.SIGKILL)
+            kill_loading_backend(dsn)
         else:
             kill_server(own_cluster)
             own_cluster.start(own_cluster.site)
@@ -117,12 +117,17 @@ def test_a_killed_server_leaves_nothing_and_the_load_can_be_repeated(
         load_again(dsn, minilm_dir)
 
 
-def loading_backend(dsn: str) -> int:
-    with psycopg.connect(dsn) as connection:
-        (pid,) = connection.execute(
+def kill_loading_backend(dsn: str) -> None:
+    """Kill the backend that loads, and wait until the server has cut every connection for it."""
+    with closing(psycopg.connect(dsn, autocommit=True)) as witness:
+        (pid,) = witness.execute(
             "select pid from pg_stat_activity where query like 'copy pageformer.page%'"
         ).fetchall()[0]
-        return int(pid)
+        os.kill(pid, signal.SIGKILL)
+        with suppress(psycopg.OperationalError):
+            for _ in range(600):
+                witness.execute("select pg_sleep(0.05)")
+            raise TimeoutError("the server does not notice")
 
 
 def kill_server(cluster: Cluster) -> None:
