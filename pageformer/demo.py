@@ -56,12 +56,12 @@ def remove(dsn: str | None) -> None:
     was_running = cluster.running
     embedded.bring_up(cluster, say)
     _take_back(cluster.dsn)
-    others = _others(cluster)
-    if _mark(cluster).exists() and not others:
+    remaining = others(cluster)
+    if _mark(cluster).exists() and not remaining:
         embedded.destroy(cluster)
         say(f"removed the cluster in {cluster.home}")
         return
-    kept = f"it holds {', '.join(others)}" if others else "the demo did not make it"
+    kept = f"it holds {', '.join(remaining)}" if remaining else "the demo did not make it"
     say(f"kept the cluster in {cluster.home}: {shorten(kept, 200)}")
     if not was_running:
         cluster.stop()
@@ -159,7 +159,7 @@ def _take_back(dsn: str) -> None:
         connection.execute(QUERIES["drop"])
 
 
-def _others(cluster: Cluster) -> list[str]:
+def others(cluster: Cluster) -> list[str]:
     """Name what the cluster holds beside Pageformer itself."""
     with client.connect(cluster.dsn_of("postgres")) as connection:
         found = _rows(connection, "others_in_cluster") + _rows(connection, "others_in_database")

@@ -60,8 +60,14 @@ join pageformer.model_versions v on v.hash = l.version_hash
 where v.model = $1
 
 -- name: drop
-drop table demo.description, demo.loaded;
-drop schema demo
+do $$
+begin
+    drop table demo.description, demo.loaded;
+    drop schema demo;
+exception when dependent_objects_still_exist then
+    raise notice 'kept schema demo: others use it';
+end
+$$
 
 -- name: others_in_cluster
 select pg_catalog.format('database %I', datname) as object
@@ -92,6 +98,7 @@ made (classid, objid) as (
     union all
     select 'pg_catalog.pg_type'::regclass, t.oid
     from pg_catalog.pg_type t join namespace n on n.oid = t.typnamespace
+    where t.typrelid = 0 and t.typcategory <> 'A'  -- not of a table, not an array
     union all
     select 'pg_catalog.pg_namespace'::regclass, n.oid from namespace n where n.nspname <> 'public'
     union all
