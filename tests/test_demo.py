@@ -156,7 +156,7 @@ def test_removing_names_whatever_else_is_there(made: Cluster) -> None:
     users = {
         "create database thesis": "database thesis",
         "create role ada login": "role ada",
-        "create function public.twice(integer) returns integer return 2 * $1": "function twice(integer)",
+        "create function public.twice(int) returns int return 2 * $1": "function twice(integer)",
         "select lo_create(4711)": "large object 4711",
         "create schema work": "schema work",
         "create type public.mood as enum ('calm')": "type mood",
