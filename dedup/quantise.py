@@ -25,7 +25,7 @@ CODINGS = (SIGN, TERNARY, TWO_BITS, FOUR_BITS, EIGHT_BITS)  # the cheapest first
 TERNARY_THRESHOLD = 0.7  # of the mean magnitude (Li and Liu, Ternary Weight Networks, 2016)
 ROUNDS = 3  # of choosing codes and scales by turns
 
-# Half the best step of a uniform quantiser for a normal distribution (Max 1960): where rounds start.
+# Half the best step of a uniform quantiser for normal differences (Max 1960): where rounds start.
 HALF_STEP = {TWO_BITS: 0.4979, FOUR_BITS: 0.1676}
 TINY = np.float32(1e-30)
 
@@ -82,7 +82,7 @@ def _codes(difference: Array, scales: Array, coding: int) -> Codes:
     """Choose the nearest level of each element.  # [rows, cols]"""
     scaled = difference / np.maximum(scales, TINY)[:, None]
     if coding == TERNARY:
-        return (np.clip(np.rint(scaled), -1, 1) + 1).astype(np.uint8)  # type: ignore[no-any-return]
+        return (np.clip(np.rint(scaled), -1, 1) + 1).astype(np.uint8)
     most = 2 ** BITS[coding] - 1
     codes: Codes = np.clip(np.rint((scaled + most) * np.float32(0.5)), 0, most).astype(np.uint8)
     return codes

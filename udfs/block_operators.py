@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from itertools import islice
 
 from pageformer.udfs import threads
 
@@ -17,6 +18,7 @@ with threads.kept_out():
         block_to_array,
         pack_block,
     )
+    from pageformer.udfs.delta import DeltaPage, apply, unpack_record
     from pageformer.udfs.operators import Norm, Operators
 
 OPERATORS = Operators()
@@ -105,6 +107,15 @@ def block(form: str, rows: int, cols: int, data: bytes) -> bytes:
     if form not in ELEMENTS:
         raise InvalidInput(f"{form} is not a format", hint=f"formats: {', '.join(ELEMENTS)}")
     return pack_block(form, rows, cols, data)
+
+
+@spi.boundary
+def add_delta(page: bytes, slot: int, base: bytes) -> bytes:
+    """Add the difference in a slot of a page to its base, a block value; in float32."""
+    differences = DeltaPage(page)
+    record = next(islice(differences.records(), slot, None))
+    delta = unpack_record(record, differences.rows, differences.cols)
+    return array_to_block(apply(block_to_array(base), delta))
 
 
 def mismatch(operator: str, a: Array, b: Array) -> InvalidInput:

@@ -16,9 +16,9 @@ A block is `base + scale[row] * level`. One page, little endian:
              2 rows        bfloat16 scale of each row; 0: the row is the base's, and has no codes
              the rest      codes of the other rows, row-major, with no gap between rows
 
-A code c of b bits stands for the level 2c + 1 - 2^b (sign: -1, 1; two bits: -3, -1, 1, 3); the first
-stands in the lowest bits of a byte. A ternary code is a level plus one, five to a byte, the first
-the lowest digit to base 3.
+A code c of b bits stands for the level 2c + 1 - 2^b (sign: -1, 1; two bits: -3, -1, 1, 3); the
+first stands in the lowest bits of a byte. A ternary code is a level plus one, five to a byte, the
+first the lowest digit to base 3.
 """
 
 import struct

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pageformer.errors import DamagedPage
 from pageformer.udfs.mapping import FileLimit, Mapping, copy_to_memory, map_file
-from pageformer.udfs.page_file import Page, content, file_name, seal
+from pageformer.udfs.page_file import Page, ReadBlocks, content, file_name, no_blocks, seal
 from pageformer.udfs.private_folder import UNWRITABLE, PrivateFolder
 
 RETRY_SECONDS = 0.002  # another process is filling the page: about a megabyte's worth of reading
@@ -23,7 +23,8 @@ FRESH_SECONDS = 0.005  # a mapping that was looked at this recently is not looke
 class PageCache:
     """Open pages as read-only float32 views that all connections of a cluster share.
 
-    read_page: hash -> the page's bytes. warn: told once when the folder takes no more files and
+    read_page: hash -> the page's bytes. read_blocks: names -> the blocks, in float32, that a page
+    of differences is based on. warn: told once when the folder takes no more files and
     pages go to this process's own memory.
     """
 
@@ -34,12 +35,14 @@ class PageCache:
         read_page: Callable[[bytes], bytes],
         pulse: Callable[[], None],
         warn: Callable[[str], None],
+        read_blocks: ReadBlocks = no_blocks,
     ) -> None:
         cluster = hashlib.sha256(os.path.realpath(data_directory).encode()).hexdigest()[:16]
         self.folder = PrivateFolder(
             os.path.join(folder_parent, f"pageformer-{os.geteuid()}-{cluster}")
         )
         self._read_page = read_page
+        self._read_blocks = read_blocks
         self._pulse = pulse
         self._warn = warn
         self._warned = False
@@ -128,7 +131,7 @@ class PageCache:
             if error.errno not in UNWRITABLE:
                 raise
             self._tell_private(error)
-        return copy_to_memory(page, content(page, self._read_page(page[0])))
+        return copy_to_memory(page, content(page, self._read_page(page[0]), self._read_blocks))
 
     def _share(self, page: Page) -> Mapping:
         """Map the page's file, or write it first; where another process does, wait for that."""
@@ -150,7 +153,7 @@ class PageCache:
 
     def _fill(self, page: Page) -> Mapping:
         self._pulse()
-        data = content(page, self._read_page(page[0]))
+        data = content(page, self._read_page(page[0]), self._read_blocks)
         try:
             self.folder.write(file_name(page), data, seal(page, len(data)))
         except OSError as error:

@@ -6,20 +6,26 @@ widened once, into a derived file:
     name     f32-<sha256 of the page's hash and its format, in hexadecimal>
     content  the elements in float32, then 32 bytes: the sha256 of what stands before them
 
+A page of differences is likewise applied to its base blocks once; their names stand in the page, so
+its hash covers them.
+
 A file's time of modification is its seal: a value that follows from its name and its size. Whoever
 writes to the file breaks the seal without knowing, so an intact seal (one `stat`) stands for what
 hashing a megabyte would tell. A broken one is reason to hash.
 """
 
 import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from pageformer.errors import DamagedPage
 
 Page = tuple[bytes, str]  # its sha256 and its format
 Buffer = bytes | memoryview
+ReadBlocks = Callable[[Sequence[bytes]], Mapping[bytes, Any]]  # names -> float32 [rows, cols]
 
 TRAILER = 32
-ELEMENT_BYTES = {"f32": 4, "f16": 2, "bf16": 2}
+ELEMENT_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "delta": 1}
 
 
 def file_name(page: Page) -> str:
@@ -40,10 +46,16 @@ def seal(page: Page, size: int) -> int:
     return (int.from_bytes(digest[:8], "big") >> 4) + size  # before the year 2007
 
 
-def content(page: Page, data: bytes) -> Buffer:
+def no_blocks(names: Sequence[bytes]) -> Mapping[bytes, Any]:
+    """Stand for a reader of blocks where no page of differences is expected."""
+    raise DamagedPage(f"{len(names)} blocks to add differences to cannot be read here")
+
+
+def content(page: Page, data: bytes, read_blocks: ReadBlocks = no_blocks) -> Buffer:
     """Make the content of a page's file from the page's own bytes.
 
-    Raises DamagedPage when the bytes differ from the hash that names them.
+    read_blocks: reads the blocks that a page of differences is based on. Raises DamagedPage when
+    the bytes differ from the hash that names them.
     """
     digest, form = page
     if hashlib.sha256(data).digest() != digest or not data or len(data) % ELEMENT_BYTES[form]:
@@ -55,10 +67,20 @@ def content(page: Page, data: bytes) -> Buffer:
         )
     if form == "f32":
         return data
-    from pageformer.udfs.blocks import widen  # numpy, which a cache of f32 pages does without
-
-    floats = widen(data, form).tobytes()
+    floats = _floats_of(data, form, read_blocks)
     return floats + hashlib.sha256(floats).digest()
+
+
+def _floats_of(data: bytes, form: str, read_blocks: ReadBlocks) -> bytes:
+    """Compute a page's elements in float32; numpy, which a cache of f32 pages does without."""
+    if form == "delta":
+        from pageformer.udfs.delta import DeltaPage
+
+        differences = DeltaPage(data)
+        return differences.expand(read_blocks(differences.bases))
+    from pageformer.udfs.blocks import widen
+
+    return widen(data, form).tobytes()
 
 
 def is_sound(page: Page, stored: memoryview) -> bool:

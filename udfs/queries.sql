@@ -53,5 +53,17 @@ order by p.block_hash, p.page_hash
 -- name: page
 select data from pageformer.page where hash = $1::bytea
 
+-- name: blocks
+select distinct on (p.block_hash)
+    p.block_hash, g.format, g.block_rows, g.block_cols,
+    pg_catalog.substring(g.data, p.slot * size.bytes + 1, size.bytes) as data
+from pageformer.placement p
+join pageformer.page g on g.hash = p.page_hash and g.format <> 'delta'
+cross join lateral (
+    select g.block_rows * g.block_cols * case g.format when 'f32' then 4 else 2 end
+) size (bytes)
+where p.block_hash = any($1::bytea[])
+order by p.block_hash, p.page_hash
+
 -- name: current_role
 select current_user::text as name

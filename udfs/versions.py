@@ -7,12 +7,14 @@ what the name leads to is kept, by content hash, so a deploy or a rollback is se
 import hashlib
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from pageformer.errors import DamagedPage, InvalidInput, MissingGrant, NotBuilt, UnknownName
 from pageformer.udfs import spi
 from pageformer.udfs.backends import choose
+from pageformer.udfs.blocks import Array, block_hash, widen
 from pageformer.udfs.config import Config
 from pageformer.udfs.model import Model, Place, TensorRow, assemble
 from pageformer.udfs.page_cache import PageCache
@@ -170,7 +172,9 @@ def page_cache() -> PageCache:
     parent = {row["name"]: row["value"] for row in spi.rows("settings")}["cache_folder"]
     if parent not in _caches:
         # A backend's working directory is its cluster's data directory.
-        _caches[parent] = PageCache(parent, os.getcwd(), read_page, spi.pulse, spi.warn)
+        _caches[parent] = PageCache(
+            parent, os.getcwd(), read_page, spi.pulse, spi.warn, read_blocks
+        )
     return _caches[parent]
 
 
@@ -184,6 +188,26 @@ def read_page(page: bytes) -> bytes:
         )
     data: bytes = found[0]["data"]
     return data
+
+
+def read_blocks(names: Sequence[bytes]) -> dict[bytes, Array]:
+    """Read blocks from their pages' table, in float32; needs the owner's rights.
+
+    Raises DamagedPage for one that is not there, or whose bytes its name does not fit.
+    """
+    found = {}
+    for row in spi.rows("blocks", list(set(names))):
+        shape = row["block_rows"], row["block_cols"]
+        if block_hash(row["format"], *shape, row["data"]) == row["block_hash"]:
+            found[row["block_hash"]] = widen(row["data"], row["format"]).reshape(shape)
+    if missing := set(names) - found.keys():
+        raise DamagedPage(
+            f"{len(missing)} blocks that others are stored as differences to are missing or "
+            f"damaged, {min(missing).hex()} among them",
+            hint="restore table pageformer.page from a backup, or drop the version and load it "
+            "again",
+        )
+    return found
 
 
 def verify(resolved: Resolved) -> int:

@@ -110,8 +110,19 @@ exception
 end
 $$;
 
--- The last version takes the model with it. A block goes when no version has it, a page when its
--- last placement goes: what is shared stays.
+-- The bases of a page of differences stand in its header (see udfs/delta.py).
+create or replace function pageformer.delta_bases(data bytea) returns setof bytea
+language sql immutable parallel safe rows 100
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+    select substring(data from 17 + 32 * i for 32)
+    from (select substring(data from 7 for 2)) head (count)
+    cross join lateral generate_series(
+        0, get_byte(head.count, 0) + 256 * get_byte(head.count, 1) - 1) i
+$$;
+
+-- The last version takes the model with it. A block goes when no version has it and no difference is
+-- based on it, a page when its last placement goes: what is shared stays.
 create or replace function pageformer.drop_version(model text, version text) returns void
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pageformer, pg_temp
@@ -139,17 +150,29 @@ begin
 
     blocks := array(select distinct unnest(t.grid)
                     from pageformer.tensor t where t.version_id = dropped.id);
+    blocks := blocks || array(
+        select distinct delta_bases(g.data)
+        from pageformer.page g
+        where g.format = 'delta' and g.hash in (
+            select p.page_hash from pageformer.placement p where p.block_hash = any(blocks)));
     pages := array(select distinct p.page_hash
                    from pageformer.placement p where p.block_hash = any(blocks));
     delete from pageformer.version v where v.id = dropped.id and others is not null;
     delete from pageformer.model m where m.id = dropped.model_id and others is null;
 
-    delete from pageformer.block b
-    using (select unnest(blocks) except select unnest(t.grid) from pageformer.tensor t) unused (hash)
-    where b.hash = unused.hash;
-    delete from pageformer.page g
-    where g.hash = any(pages)
-        and not exists (select from pageformer.placement p where p.page_hash = g.hash);
+    -- Once more for blocks that only differences were based on, which are gone by then.
+    for pass in 1..2 loop
+        delete from pageformer.block b
+        using (
+            select unnest(blocks)
+            except select unnest(t.grid) from pageformer.tensor t
+            except select delta_bases(g.data) from pageformer.page g where g.format = 'delta'
+        ) unused (hash)
+        where b.hash = unused.hash;
+        delete from pageformer.page g
+        where g.hash = any(pages)
+            and not exists (select from pageformer.placement p where p.page_hash = g.hash);
+    end loop;
     delete from pageformer.asset a
     where a.hash = dropped.tokenizer_hash
         and not exists (select from pageformer.version v where v.tokenizer_hash = a.hash);
@@ -198,12 +221,14 @@ $$;
 
 revoke execute on function
     pageformer.find_model(text), pageformer.find_version(text, text), pageformer.lock_blocks(),
+    pageformer.delta_bases(bytea),
     pageformer.deploy(text, text), pageformer.rename_model(text, text),
     pageformer.drop_version(text, text), pageformer.grant_use(text, text),
     pageformer.revoke_use(text, text)
     from public;
 grant execute on function
     pageformer.find_model(text), pageformer.find_version(text, text), pageformer.lock_blocks(),
+    pageformer.delta_bases(bytea),
     pageformer.deploy(text, text), pageformer.rename_model(text, text),
     pageformer.drop_version(text, text), pageformer.grant_use(text, text),
     pageformer.revoke_use(text, text)
