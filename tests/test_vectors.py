@@ -11,7 +11,7 @@ import numpy.typing as npt
 import psycopg
 import pytest
 import tiny_models
-from reference.texts import SHORT, SOME, TEXTS
+from reference.texts import LONG, SHORT, SOME, TEXTS
 
 from pageformer.loader.load import load
 
@@ -21,6 +21,14 @@ BATCH_TOLERANCE = 1e-6
 PROMPT = "Represent this sentence: "
 LONGEST = 1000
 NAMES = ["minilm", *tiny_models.MODELS]
+ONE_OF_EACH_TOKENIZER = [
+    "minilm",
+    "bert-lowercase",
+    "mpnet-mean",
+    "roberta-mean",
+    "xlm-roberta-mean",
+    "camembert-mean",
+]
 
 Array = npt.NDArray[Any]
 
@@ -158,6 +166,16 @@ def test_dimensions_are_cut_then_normalised(models: psycopg.Connection, name: st
 def test_a_text_can_be_cut_on_the_left(models: psycopg.Connection, name: str) -> None:
     for kind, expected in zip(("3000 words", *SOME), recorded(name)["cut_left"], strict=True):
         vector = encode(models, TEXTS[kind], name, ", truncate => 'left'")
+        np.testing.assert_allclose(vector, expected, rtol=0, atol=TOLERANCE, err_msg=kind)
+
+
+@pytest.mark.parametrize(("side", "reading"), [("right", "long"), ("left", "long_cut_left")])
+@pytest.mark.parametrize("name", ONE_OF_EACH_TOKENIZER)
+def test_of_a_very_long_text_only_the_near_end_counts(
+    models: psycopg.Connection, name: str, side: str, reading: str
+) -> None:
+    for (kind, text), expected in zip(LONG.items(), recorded(name)[reading], strict=True):
+        vector = encode(models, text, name, f", truncate => '{side}'")
         np.testing.assert_allclose(vector, expected, rtol=0, atol=TOLERANCE, err_msg=kind)
 
 

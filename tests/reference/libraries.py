@@ -15,7 +15,7 @@ import tiny_models
 import torch
 from bare_encoder import BareEncoder
 from sentence_transformers import SentenceTransformer
-from texts import SHORT, SOME, TEXTS
+from texts import LONG, SHORT, SOME, TEXTS
 
 RECORDED = Path(__file__).resolve().parent / "recorded"
 PROMPT = "Represent this sentence: "
@@ -39,8 +39,8 @@ def main() -> None:
 
 
 def write(name: str, arrays: Arrays) -> None:
-    """Write one file."""
-    np.savez_compressed(RECORDED / f"{name}.npz", allow_pickle=False, **arrays)
+    """Write one file, uncompressed: zlib does not write the same bytes everywhere."""
+    np.savez(RECORDED / f"{name}.npz", allow_pickle=False, **arrays)
     print(name, (RECORDED / f"{name}.npz").stat().st_size)
 
 
@@ -57,6 +57,7 @@ def readings(directory: Path) -> Arrays:
     model = SentenceTransformer(str(directory), device="cpu", model_kwargs={"dtype": torch.float32})
     arrays = {
         "vectors": encode(model, TEXTS.values()),
+        "long": encode(model, LONG.values()),
         "prompted": encode(model, [TEXTS[name] for name in SHORT], prompt=PROMPT),
         "cut_dimensions": encode(
             model,
@@ -72,6 +73,7 @@ def readings(directory: Path) -> Arrays:
         },
     }
     model.tokenizer.truncation_side = "left"
+    arrays["long_cut_left"] = encode(model, LONG.values())
     arrays["cut_left"] = encode(model, [TEXTS[name] for name in ("3000 words", *SOME)])
     return arrays
 
@@ -83,16 +85,13 @@ def encode(model: SentenceTransformer, texts: Any, **options: Any) -> npt.NDArra
 
 def token_readings(model: SentenceTransformer) -> Arrays:
     """Take token ids, offsets and embeddings before pooling."""
-    cut = [model.preprocess([text])["input_ids"][0].tolist() for text in TEXTS.values()]
     whole = [model.tokenizer(text, truncation=False, verbose=False) for text in TEXTS.values()]
     tokens = [
         model.encode([TEXTS[name]], output_value="token_embeddings", prompt="")[0] for name in SOME
     ]
     return {
-        "cut_ids": np.array(joined(cut), np.int32),
-        "cut_ends": np.cumsum([len(ids) for ids in cut]),
-        "counts": np.array([len(text["input_ids"]) for text in whole]),
-        "whole_ids": np.array(joined([text["input_ids"][:LONGEST] for text in whole]), np.int32),
+        "counts": np.array([len(text["input_ids"]) for text in whole], np.int32),
+        "whole_ids": np.array(joined([text["input_ids"][:LONGEST] for text in whole]), np.uint16),
         "offsets": offsets_of(model),
         "token_embeddings": torch.cat(list(tokens)).numpy(),
     }
@@ -103,13 +102,13 @@ def joined(lists: Sequence[Sequence[int]]) -> list[int]:
     return [item for items in lists for item in items]
 
 
-def offsets_of(model: SentenceTransformer) -> npt.NDArray[np.int32]:
+def offsets_of(model: SentenceTransformer) -> npt.NDArray[np.uint16]:
     """Take the characters that each token of a few texts stands for.  # [tokens, 2]"""
     readings = [
         model.tokenizer(TEXTS[name], return_offsets_mapping=True, truncation=False, verbose=False)
         for name in SOME
     ]
-    return np.array([pair for text in readings for pair in text["offset_mapping"]], np.int32)
+    return np.array([pair for text in readings for pair in text["offset_mapping"]], np.uint16)
 
 
 def encoder_readings(directory: Path) -> Arrays:

@@ -84,3 +84,13 @@ TEXTS: dict[str, str] = {
 # What a few further readings are recorded for: token embeddings, prompts, cuts on the other side.
 SOME = ("empty", "short", "leading and trailing spaces", "emoji", "specials touching", "paragraphs")
 SHORT = ("one letter", "short", "accents combining", "specials touching")
+
+# Longer than what the database hands over at once, with something beyond that matters or must not.
+LONG: dict[str, str] = {
+    "one long word": "pneumono" * 12500,
+    "nothing, then words": "\u200b" * 30000 + " " * 30000 + "the end of it",
+    "accents without end": "e" + "\u0301" * 40000 + " and so on",
+    "words, then a special": "the " * 20000 + "number <mask>[SEP]",
+    "one letter that is eighteen": "\ufdfa" * 25000,
+    "paragraphs of all kinds": "\n".join([*TEXTS.values()] * 2),
+}
