@@ -2,7 +2,7 @@
 .PHONY: setup demo test check soak bench clean
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
-rooms := migrations loader dedup udfs gpu_backend
+rooms := migrations loader dedup udfs cpu_backend gpu_backend
 
 demo: setup
 	@.venv/bin/pageformer demo
@@ -39,5 +39,5 @@ build/types: setup
 # What these commands made: the demo's data, the environment, build output. System packages stay.
 clean:
 	@if [ -x .venv/bin/pageformer ]; then .venv/bin/pageformer demo --remove; fi
-	@rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv build dist *.egg-info cpu_backend/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} +

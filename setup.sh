@@ -85,6 +85,9 @@ install_missing_packages() {
     [ -x "/usr/lib/postgresql/$server/bin/postgres" ] || missing+=("postgresql-$server")
     extension_present plpython3u || missing+=("postgresql-plpython3-$server")
     "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    "$python" -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' \
+        2>/dev/null || missing+=(python3-dev)
+    { command -v gcc && [ -e /usr/include/stdio.h ]; } >/dev/null || missing+=(gcc libc6-dev)
     if ! extension_present vector; then
         refresh_package_lists
         ! offered "postgresql-$server-pgvector" || missing+=("postgresql-$server-pgvector")
@@ -127,18 +130,38 @@ build_pgvector() {
     as_root rm -rf "$folder"
 }
 
+# Runs a command unless it ran before in the state that `wanted` names.
+once() {
+    local stamp=.venv/$1.stamp wanted=$2; shift 2
+    [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
+    "$@"
+    echo "$wanted" > "$stamp"
+}
+
+pip_install() { quietly .venv/bin/python -m pip install --disable-pip-version-check --no-input "$@"; }
+
+install_everything() {
+    say "installing Python packages into .venv (a minute or so)"
+    [ .venv/bin/python -ef "$python" ] || rm -rf .venv
+    [ -x .venv/bin/pip ] || quietly "$python" -m venv .venv
+    pip_install --editable '.[test,demo]'
+    kernels_state > .venv/kernels.stamp
+}
+
+compile_kernels() {
+    say "compiling the kernels"
+    pip_install --no-deps --editable .
+}
+
+environment_state() { { "$python" --version; pwd; cat pyproject.toml; } | sha256sum; }
+kernels_state() { cat cpu_backend/kernels/* | sha256sum; }
+
 make_environment() {
-    local stamp=.venv/pageformer.stamp wanted
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail \
         "$python is $("$python" --version); Pageformer needs 3.11 or newer" "use a newer release of the system"
-    wanted=$({ "$python" --version; pwd; cat pyproject.toml; } | sha256sum)
-    [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
-    say "installing Python packages into .venv (a minute or so)"
-    "$python" -c "import sys, os; sys.exit(os.path.realpath(sys.argv[1]) != os.path.realpath('.venv/bin/python'))" \
-        "$python" || rm -rf .venv
-    [ -x .venv/bin/pip ] || quietly "$python" -m venv .venv
-    quietly .venv/bin/python -m pip install --disable-pip-version-check --no-input --editable '.[test,demo]'
-    echo "$wanted" > "$stamp"
+    once packages "$(environment_state)" install_everything
+    compgen -G 'cpu_backend/*.so' >/dev/null || rm -f .venv/kernels.stamp
+    once kernels "$(kernels_state)" compile_kernels
 }
 
 choose_server
