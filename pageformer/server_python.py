@@ -20,7 +20,7 @@ from pathlib import Path
 from pageformer.errors import ServerUnready
 
 DISTRIBUTIONS = ("numpy", "orjson", "tokenizers")
-ROOMS = ("pageformer.udfs", "pageformer.gpu_backend")
+ROOMS = ("pageformer.udfs", "pageformer.cpu_backend", "pageformer.gpu_backend")
 MODULES = ("pageformer", "pageformer.errors")
 UNUSED = (".pyi", ".h", ".a", ".c", ".pxd", ".pyx")  # what compilers and type checkers read
 LINKED_PYTHON = re.compile(rb"libpython(\d+)\.(\d+)")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from backends_present import reason_missing
+from backends_present import cpu_variant, reason_missing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf
@@ -26,11 +26,16 @@ LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=6)
 over_random_shapes = settings(deadline=None, max_examples=60)
 
 
-@pytest.fixture(scope="session", params=[*BACKENDS, "separate memory"])
+VARIANTS = ("cpu avx512", "cpu avx2", "cpu portable")
+
+
+@pytest.fixture(scope="session", params=[*BACKENDS, *VARIANTS, "separate memory"])
 def backend(request: pytest.FixtureRequest) -> Operators:
     """One backend after the other; arrays go in by `array` and come out by `to_host`."""
     if request.param == "separate memory":
         return SeparateOperators()
+    if request.param in VARIANTS:
+        return cpu_variant(request.param.removeprefix("cpu "))
     if reason := reason_missing(request.param):
         pytest.skip(reason)
     return choose(request.param)
@@ -386,7 +391,7 @@ def test_a_bundle_is_its_blocks_one_after_another(backend: Operators) -> None:
 def test_an_unknown_backend_is_refused_with_those_there_are() -> None:
     with pytest.raises(ServerUnready) as raised:
         choose("tpu")
-    assert raised.value.message == "backend 'tpu' is not one of numpy, gpu"
+    assert raised.value.message == "backend 'tpu' is not one of auto, numpy, cpu, gpu"
 
 
 def test_a_backend_that_cannot_run_says_what_was_tried() -> None:

@@ -2,31 +2,79 @@
 
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from pageformer.errors import ServerUnready
-from pageformer.udfs.operators import Operators
+from pageformer.udfs import threads
+from pageformer.udfs.encoding import Encoder
+from pageformer.udfs.layout import Layout
+
+if TYPE_CHECKING:  # NumPy, which the compiled path does without
+    from pageformer.udfs.model import Model
+    from pageformer.udfs.operators import Operators
 
 BACKENDS = {
     "numpy": ("pageformer.udfs.operators", "Operators"),
+    "cpu": ("pageformer.cpu_backend.operators", "CpuOperators"),
     "gpu": ("pageformer.gpu_backend.operators", "GpuOperators"),
 }
+KERNELS = "pageformer.cpu_backend._kernels"
 
 
 @cache
-def choose(name: str) -> Operators:
-    """Return the operators of backend `name`.
+def named(setting: str) -> str:
+    """Return the backend that a setting means: `auto` is cpu where the package was compiled.
+
+    Raises ServerUnready when there is no backend of that name, or it is not installed here.
+    """
+    if setting == "auto":
+        return "cpu" if find_spec(KERNELS) else "numpy"
+    if setting not in BACKENDS:
+        raise ServerUnready(f"backend {setting!r} is not one of auto, {', '.join(BACKENDS)}")
+    if setting == "cpu" and not find_spec(KERNELS):
+        raise ServerUnready(
+            f"backend 'cpu' is not available: the server's Python has no module {KERNELS}",
+            hint="install Pageformer again with a C compiler present, or set backend to 'auto'",
+        )
+    return setting
+
+
+@cache
+def choose(setting: str) -> "Operators":
+    """Return the operators of a backend.
 
     Raises ServerUnready when the name is unknown or the backend cannot be imported here, telling
     what was tried.
     """
-    if name not in BACKENDS:
-        raise ServerUnready(f"backend {name!r} is not one of {', '.join(BACKENDS)}")
+    name = named(setting)
     module, attribute = BACKENDS[name]
     try:
-        operators: Operators = getattr(import_module(module), attribute)()
+        with threads.kept_out():
+            operators: Operators = getattr(import_module(module), attribute)()
     except ImportError as error:
         raise ServerUnready(
             f"backend {name!r} is not available: importing {module} failed with: {error}",
             hint="install what it needs for the server's Python, or set backend to 'numpy'",
         ) from error
     return operators
+
+
+def encoder(setting: str, layout: Layout) -> Encoder:
+    """Make a version ready to encode: compiled in one piece where it can be, or composed."""
+    if named(setting) == "cpu":
+        from pageformer.cpu_backend import compiled
+
+        if compiled.fits(layout.config):
+            return compiled.encoder(layout)
+    with threads.kept_out():
+        from pageformer.udfs.composed import ComposedEncoder
+    return ComposedEncoder(model(setting, layout))
+
+
+def model(setting: str, layout: Layout) -> "Model":
+    """View a version as arrays of a backend, for whoever composes operators."""
+    operators = choose(setting)
+    with threads.kept_out():
+        from pageformer.udfs.model import assemble
+    return assemble(layout, operators)

@@ -5,7 +5,7 @@ batch: one `[tokens, hidden]` matrix and the offsets of its sequences.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,13 +14,12 @@ import numpy.typing as npt
 
 from pageformer.udfs.blocks import Array
 from pageformer.udfs.config import Config
+from pageformer.udfs.encoding import Pulse
+from pageformer.udfs.layout import MAX_DISTANCE
 from pageformer.udfs.model import Layer, Model
 from pageformer.udfs.operators import Norm
 
-Pulse = Callable[[], None]  # called between layers; raises when the query was cancelled
 Ids = npt.NDArray[np.intp]
-
-MAX_DISTANCE = 128  # MPNet: farther positions share the last bucket
 
 
 class Batch(NamedTuple):

@@ -1,21 +1,37 @@
-"""From texts and options to vectors: prompts, micro-batches, and what is done to a pooled vector.
+"""What encoding is asked to do: its options, the prompts they choose, and what an encoder is.
 
-Knows neither SQL nor a connection, so that whatever has a version at hand can encode with it.
+Knows neither SQL nor a connection nor an array, so that the compiled path does without NumPy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Protocol
 
 from pageformer.errors import InvalidInput, NotBuilt, UnknownName
-from pageformer.udfs import encoder
-from pageformer.udfs.blocks import Array
 from pageformer.udfs.config import Config
-from pageformer.udfs.encoder import Pulse
-from pageformer.udfs.model import Model
 
-BATCH_TOKENS = 1024  # computed at once: bounds memory, and the time to notice a cancel
+Pulse = Callable[[], None]  # called while computing; raises when the query was cancelled
+
+
+class Encoder(Protocol):
+    """Turn token ids into vectors, told as pgvector reads them.
+
+    dimensions: keep the first ones only. normalized: scale to length 1; None: as the model does.
+    """
+
+    def vectors(
+        self,
+        sequences: Iterable[Sequence[int]],
+        dimensions: int | None,
+        normalized: bool | None,
+        pulse: Pulse,
+    ) -> list[str]:
+        """Compute one vector per sequence, in order."""
+
+    def states(
+        self, ids: Sequence[int], dimensions: int | None, normalized: bool | None, pulse: Pulse
+    ) -> list[str]:
+        """Compute the state of each token, before pooling."""
 
 
 @dataclass(frozen=True)
@@ -66,45 +82,3 @@ def prompted(config: Config, text: str, options: Options) -> str:
         known = ", ".join(sorted(config.prompts)) or "none"
         raise UnknownName(f'this model has no prompt "{name}"', hint=f"its prompts: {known}")
     return config.prompts[name] + text
-
-
-def encode(
-    model: Model, sequences: Sequence[Sequence[int]], options: Options, pulse: Pulse
-) -> Array:
-    """Encode sequences of token ids.  # -> [sequences, dimension]"""
-    pooled = np.empty((len(sequences), model.config.hidden), np.float32)
-    for members in micro_batches([len(ids) for ids in sequences]):
-        batch = encoder.join([sequences[i] for i in members])
-        pooled[members] = model.operators.to_host(encoder.encode(model, batch, pulse))
-    return finish(model, pooled, options, model.config.normalized)
-
-
-def encode_tokens(model: Model, ids: Sequence[int], options: Options, pulse: Pulse) -> Array:
-    """Compute the state of each token, before pooling.  # -> [tokens, dimension]"""
-    states = encoder.token_states(model, encoder.join([ids]), pulse)
-    return finish(model, model.operators.to_host(states), options, False)
-
-
-def finish(model: Model, vectors: Array, options: Options, normalized: bool) -> Array:
-    """Cut to the dimensions asked for (Kusupati et al. 2022), then scale to length 1.
-
-    normalized: what the model does when the options leave it open.
-    """
-    vectors = vectors[:, : options.dimensions]
-    if options.normalized is not None:
-        normalized = options.normalized
-    return model.operators.normalize(vectors) if normalized else vectors
-
-
-def micro_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Group sequences of like length, at most BATCH_TOKENS together; yield their indices."""
-    members: list[int] = []
-    tokens = 0
-    for i in np.argsort(lengths, kind="stable").tolist():
-        if members and tokens + lengths[i] > BATCH_TOKENS:
-            yield members
-            members, tokens = [], 0
-        members.append(i)
-        tokens += lengths[i]
-    if members:
-        yield members

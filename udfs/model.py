@@ -4,32 +4,14 @@ Built from a layout (which page and slot holds each block) and the mapped pages;
 but the 1-D ones, which share one bundle.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 from pageformer.udfs.blocks import Array, BlockMatrix
 from pageformer.udfs.config import Config
+from pageformer.udfs.layout import BUNDLE, Layout
 from pageformer.udfs.operators import Norm, Operators
-
-BUNDLE = "bundle"
-
-
-class Place(NamedTuple):
-    """Say where a block lies: which page and which slot of it."""
-
-    page: bytes
-    slot: int
-
-
-class TensorRow(NamedTuple):
-    """Hold one row of pageformer.tensor."""
-
-    name: str
-    shape: Sequence[int]
-    grid: Sequence[Sequence[bytes]] | None
-    bundle_offset: int | None
 
 
 @dataclass(frozen=True)
@@ -96,36 +78,27 @@ class Model:
         )
 
 
-def assemble(
-    config: Config,
-    operators: Operators,
-    side: int,
-    tensors: Sequence[TensorRow],
-    places: Mapping[bytes, Place],
-    pages: Mapping[bytes, memoryview],
-) -> Model:
-    """View a version's tensors in its mapped pages.
-
-    places: block hash -> where it lies. pages: page hash -> float32 bytes.
-    """
-    arrays = {page: operators.page_array(view) for page, view in pages.items()}
+def assemble(layout: Layout, operators: Operators) -> Model:
+    """View a version's tensors in its mapped pages."""
+    arrays = {page: operators.page_array(view) for page, view in layout.pages.items()}
+    side = layout.side
     area = side * side
 
     def block(name: bytes) -> Array:
-        page, slot = places[name]
+        page, slot = layout.places[name]
         return arrays[page][slot * area : (slot + 1) * area].reshape(side, side)
 
     matrices = {
         row.name: BlockMatrix(
             tuple(tuple(map(block, names)) for names in row.grid), row.shape[0], row.shape[1], side
         )
-        for row in tensors
+        for row in layout.rows
         if row.grid is not None
     }
     bundle = operators.bundle(matrices.pop(BUNDLE))
     vectors = {
         row.name: bundle[row.bundle_offset : row.bundle_offset + row.shape[0]]
-        for row in tensors
+        for row in layout.rows
         if row.bundle_offset is not None
     }
-    return Model(config, operators, matrices, vectors)
+    return Model(layout.config, operators, matrices, vectors)

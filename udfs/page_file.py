@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pageformer.errors import DamagedPage
+from pageformer.udfs import threads
 
 Page = tuple[bytes, str]  # its sha256 and its format
 Buffer = bytes | memoryview
@@ -74,11 +75,13 @@ def content(page: Page, data: bytes, read_blocks: ReadBlocks = no_blocks) -> Buf
 def _floats_of(data: bytes, form: str, read_blocks: ReadBlocks) -> bytes:
     """Compute a page's elements in float32; numpy, which a cache of f32 pages does without."""
     if form == "delta":
-        from pageformer.udfs.delta import DeltaPage
+        with threads.kept_out():
+            from pageformer.udfs.delta import DeltaPage
 
         differences = DeltaPage(data)
         return differences.expand(read_blocks(differences.bases))
-    from pageformer.udfs.blocks import widen
+    with threads.kept_out():
+        from pageformer.udfs.blocks import widen
 
     return widen(data, form).tobytes()
 

@@ -7,10 +7,7 @@ from typing import Any
 from pageformer.udfs import threads
 
 with threads.kept_out():
-    import orjson
-
-    from pageformer.udfs import encoding, spi, tensors, versions
-    from pageformer.udfs.blocks import Array
+    from pageformer.udfs import encoding, spi, versions
     from pageformer.udfs.encoding import Options
     from pageformer.udfs.tokenizer import Tokens
     from pageformer.udfs.versions import Resolved, Version
@@ -34,7 +31,7 @@ def encode_pinned(input: str | None, version: str | None, more: bool = False) ->
     if input is None:
         return None
     resolved = versions.resolve(versions.pinned(version), input)
-    return encode_one(resolved, input, Options(), more, backend="numpy")
+    return encode_one(resolved, input, Options(), more, backend="auto")
 
 
 @spi.boundary
@@ -50,16 +47,20 @@ def encode_batch(
     resolved = versions.resolve(model, next((text for text in inputs if text is not None), None))
     version, chosen = versions.ready(resolved), Options(*options).with_tasks(tasks)
     present = [i for i, text in enumerate(inputs) if text is not None]
-    tokens = []
-    for i in present:
-        spi.pulse()
-        prompted = encoding.prompted(version.config, inputs[i] or "", chosen)
-        tokens.append(version.tokenizer.encode(prompted, chosen.truncate))
+    tokens: list[Tokens] = []
+
+    def sequences() -> Iterator[list[int]]:
+        for i in present:
+            spi.pulse()
+            prompted = encoding.prompted(version.config, inputs[i] or "", chosen)
+            tokens.append(version.tokenizer.encode(prompted, chosen.truncate))
+            yield tokens[-1].ids
+
+    vectors = version.encoder.vectors(sequences(), chosen.dimensions, chosen.normalized, spi.pulse)
     tell_cuts(resolved, version, tokens)
-    vectors = encoding.encode(version.model, [t.ids for t in tokens], chosen, spi.pulse)
     answer: list[str | None] = [None] * len(inputs)
     for i, vector in zip(present, vectors, strict=True):
-        answer[i] = vector_text(vector)
+        answer[i] = vector
     return answer
 
 
@@ -75,9 +76,9 @@ def encode_tokens(
     prompted = encoding.prompted(version.config, input, chosen)
     tokens = version.tokenizer.encode(prompted, chosen.truncate)
     tell_cuts(resolved, version, [tokens])
-    states = encoding.encode_tokens(version.model, tokens.ids, chosen, spi.pulse)
+    states = version.encoder.states(tokens.ids, chosen.dimensions, chosen.normalized, spi.pulse)
     return [
-        (i, version.tokenizer.text_of(id), vector_text(state))
+        (i, version.tokenizer.text_of(id), state)
         for i, (id, state) in enumerate(zip(tokens.ids, states, strict=True), start=1)
     ]
 
@@ -87,6 +88,8 @@ def encode_tensor(tensor: bytes | None, model: str | None) -> str | None:
     """Run the encoder over `[batch, sequence, hidden]`, given by array_send, told as array text."""
     if tensor is None:
         return None
+    with threads.kept_out():
+        from pageformer.udfs import tensors  # NumPy, which texts do without
     version = versions.ready(versions.resolve(model))
     return tensors.to_text(tensors.encode(version.model, tensors.receive(tensor), spi.pulse))
 
@@ -136,8 +139,10 @@ def encode_one(
     if tokens is None:
         return None
     tell_cuts(resolved, version, [tokens])
-    [vector] = encoding.encode(version.model, [tokens.ids], options, spi.pulse)
-    return vector_text(vector)
+    [vector] = version.encoder.vectors(
+        [tokens.ids], options.dimensions, options.normalized, spi.pulse
+    )
+    return vector
 
 
 def all_tokens(input: str | None, model: str | None) -> Iterator[Any]:
@@ -159,8 +164,3 @@ def tell_cuts(resolved: Resolved, version: Version, tokens: Sequence[Tokens]) ->
             f"{inputs} cut to the {version.tokenizer.limit} tokens that {resolved.model} takes",
             "Told once per statement. Option truncate => 'error' refuses, 'left' keeps the end.",
         )
-
-
-def vector_text(vector: Array) -> str:
-    """Write a vector as pgvector reads it."""
-    return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()

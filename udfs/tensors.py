@@ -13,7 +13,7 @@ import orjson
 from pageformer.errors import InvalidInput
 from pageformer.udfs import encoder
 from pageformer.udfs.blocks import Array
-from pageformer.udfs.encoder import Pulse
+from pageformer.udfs.encoding import Pulse
 from pageformer.udfs.model import Model
 
 # PostgreSQL's array_send: dimensions, has-null flag, element type; per dimension length and lower

@@ -10,15 +10,19 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pageformer.errors import DamagedPage, InvalidInput, MissingGrant, NotBuilt, UnknownName
-from pageformer.udfs import spi
-from pageformer.udfs.backends import choose
-from pageformer.udfs.blocks import Array, block_hash, widen
+from pageformer.udfs import backends, spi, threads
 from pageformer.udfs.config import Config
-from pageformer.udfs.model import Model, Place, TensorRow, assemble
+from pageformer.udfs.encoding import Encoder
+from pageformer.udfs.layout import Layout, Place, TensorRow
 from pageformer.udfs.page_cache import PageCache
 from pageformer.udfs.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # NumPy, which the compiled path does without
+    from pageformer.udfs.blocks import Array
+    from pageformer.udfs.model import Model
 
 KEPT = 8  # versions that a connection keeps ready
 OWN_FORMATS = ("hex", "base64", "escape")  # of PostgreSQL's encode(bytea, format)
@@ -46,14 +50,24 @@ class Version:
         places = spi.rows("places", resolved.id)
         self.pages = sorted({(row["page_hash"], row["format"]) for row in places})
         self._views = cache.open(self.pages)
-        self.model: Model = assemble(
+        self._backend = backend
+        self._layout = Layout(
             self.config,
-            choose(backend),
             row["block_side"],
             [TensorRow(**tensor) for tensor in spi.rows("tensors", resolved.id)],
             {p["block_hash"]: Place(p["page_hash"], p["slot"]) for p in places},
             {hash: view for (hash, _), view in zip(self.pages, self._views, strict=True)},
         )
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Return what turns token ids into vectors."""
+        return backends.encoder(self._backend, self._layout)
+
+    @cached_property
+    def model(self) -> "Model":
+        """Return the version as arrays of its backend."""
+        return backends.model(self._backend, self._layout)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -74,7 +88,8 @@ class Version:
 
     def close(self) -> None:
         """Let go of the mapped pages."""
-        del self.model, self._views
+        for name in ("encoder", "model", "_layout", "_views"):
+            self.__dict__.pop(name, None)
         self.cache.close(self.pages)
 
 
@@ -190,11 +205,13 @@ def read_page(page: bytes) -> bytes:
     return data
 
 
-def read_blocks(names: Sequence[bytes]) -> dict[bytes, Array]:
+def read_blocks(names: Sequence[bytes]) -> "dict[bytes, Array]":
     """Read blocks from their pages' table, in float32; needs the owner's rights.
 
     Raises DamagedPage for one that is not there, or whose bytes its name does not fit.
     """
+    with threads.kept_out():
+        from pageformer.udfs.blocks import block_hash, widen
     found = {}
     for row in spi.rows("blocks", list(set(names))):
         shape = row["block_rows"], row["block_cols"]

@@ -42,7 +42,7 @@ static float exponentials(const struct attention *a, float *scores, int i) {
         if (a->bias) x += load_part(a->bias + j - i, a->length - j);
         store(scores + j, x);
     }
-    if (a->window)
+    if (a->window >= 0)
         for (int j = 0; j < a->length; j++)
             if (j - i > a->window / 2 || i - j > a->window / 2) scores[j] = -INFINITE;
     for (int j = a->length; j < whole; j++) scores[j] = -INFINITE;

@@ -253,7 +253,8 @@ static void do_attend(const struct stand *at, int unit, float *scratch) {
     struct attention attention = {
         .q = space->query + from, .k = space->key + from, .v = space->value + from,
         .y = space->mixed + from, .stride = stride, .y_stride = stride,
-        .length = offset[1] - offset[0], .width = width, .scratch = scratch,
+        .length = offset[1] - offset[0], .width = width, .window = -1,
+        .scratch = scratch,
         .bias = encoder->relative ? encoder->relative + head * distances + encoder->longest - 1 : NULL};
     encoder->variant->attention(&attention);
 }

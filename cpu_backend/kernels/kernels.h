@@ -35,7 +35,7 @@ struct attention {
     ptrdiff_t stride, y_stride;
     int length, width;      /* tokens; columns of a head */
     const float *bias;      /* or NULL: bias[j - i] by relative position */
-    int window;             /* or 0: positions further apart than window / 2 are not seen */
+    int window;             /* or -1: positions further apart than window / 2 are not seen */
     float *scratch;         /* attention_scratch() floats */
 };
 

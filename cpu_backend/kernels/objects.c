@@ -337,6 +337,7 @@ static PyObject *run_job(PyObject *object, PyObject *none) {
     struct job_object *self = (struct job_object *)object;
     enum progress progress;
     if (self->answer) Py_RETURN_TRUE;
+    if (!self->job) return PyErr_Format(PyExc_RuntimeError, "this job was closed");
     Py_BEGIN_ALLOW_THREADS
     progress = job_run(self->job);
     Py_END_ALLOW_THREADS
@@ -349,6 +350,14 @@ static PyObject *run_job(PyObject *object, PyObject *none) {
     job_end(self->job);
     self->job = NULL;
     Py_RETURN_TRUE;
+}
+
+static PyObject *close_job(PyObject *object, PyObject *none) {
+    (void)none;
+    struct job_object *self = (struct job_object *)object;
+    if (self->job) job_end(self->job);
+    self->job = NULL;
+    Py_RETURN_NONE;
 }
 
 PyObject *text_of_vector(const float *x, int count) {
@@ -390,6 +399,7 @@ static PyObject *answer_of(PyObject *object, void *none) {
 static PyMethodDef job_methods[] = {
     {"add", add, METH_O, "Hand over the token ids of one more sequence; threads may begin."},
     {"run", run_job, METH_NOARGS, "Compute; False: stopped before the end, call again."},
+    {"close", close_job, METH_NOARGS, "Give up; whoever computes leaves."},
     {"texts", texts, METH_VARARGS, "texts(dimensions, normalized): the vectors as text."},
     {NULL, NULL, 0, NULL},
 };

@@ -130,4 +130,4 @@ INLINE vec gelu_tanh(vec x) {
     return x * reciprocal(1.0f + exponential(-2.0f * inner));
 }
 
-INLINE vec relu(vec x) { return maximum(x, (vec){0}); }
+INLINE vec relu(vec x) { return maximum((vec){0}, x); } /* in this order a NaN stays one */

@@ -85,5 +85,5 @@ create table pageformer.setting (
 );
 
 insert into pageformer.setting (name, value, meaning) values
-    ('backend', 'numpy', 'where arrays are computed: numpy'),
+    ('backend', 'auto', 'where arrays are computed: auto (cpu where the package was compiled, else numpy), cpu, numpy or gpu'),
     ('cache_folder', '/dev/shm', 'folder that holds the page cache folder');

@@ -1,0 +1,91 @@
+from collections.abc import Sequence
+from typing import Any
+
+ReadableBuffer = Any  # bytes, a memoryview, an array of NumPy's, whose stubs do not tell
+WriteableBuffer = Any
+
+class Matrix:
+    def __new__(
+        cls, blocks: Sequence[ReadableBuffer], rows: int, cols: int, side: int
+    ) -> Matrix: ...
+
+class Encoder:
+    def __new__(
+        cls,
+        variant: str,
+        hidden: int,
+        heads: int,
+        intermediate: int,
+        activation: str,
+        eps: float,
+        padding_id: int,
+        longest: int,
+        first_token: bool,
+        tables: tuple[Matrix, ...],
+        norm: tuple[ReadableBuffer, ReadableBuffer],
+        layers: tuple[tuple[object, ...], ...],
+        relative: ReadableBuffer | None,
+    ) -> Encoder: ...
+
+class Job:
+    def __new__(cls, encoder: Encoder, threads: int = ..., states: bool = ...) -> Job: ...
+    def add(self, ids: Sequence[int], /) -> None: ...
+    def run(self) -> bool: ...
+    def close(self) -> None: ...
+    def texts(self, dimensions: int, normalized: bool, /) -> list[str]: ...
+    @property
+    def answer(self) -> bytes | None: ...
+
+def variants() -> list[str]: ...
+def heed_postgres() -> bool: ...
+def interrupt(stop: bool, /) -> None: ...
+def share(slots: WriteableBuffer, cores: int, /) -> None: ...
+def vector_text(floats: ReadableBuffer, /) -> str: ...
+def linear(
+    variant: str,
+    x: ReadableBuffer,
+    rows: int,
+    matrix: Matrix,
+    bias: ReadableBuffer | None,
+    activation: int,
+    residual: ReadableBuffer | None,
+    y: WriteableBuffer,
+    /,
+) -> None: ...
+def attention(
+    variant: str,
+    q: ReadableBuffer,
+    k: ReadableBuffer,
+    v: ReadableBuffer,
+    offsets: ReadableBuffer,
+    width: int,
+    heads: int,
+    bias: ReadableBuffer | None,
+    longest: int,
+    window: int,
+    y: WriteableBuffer,
+    /,
+) -> None: ...
+def layer_norm(
+    variant: str,
+    x: ReadableBuffer,
+    rows: int,
+    width: int,
+    weight: ReadableBuffer,
+    bias: ReadableBuffer,
+    eps: float,
+    y: WriteableBuffer,
+    /,
+) -> None: ...
+def pool(
+    variant: str,
+    x: ReadableBuffer,
+    offsets: ReadableBuffer,
+    width: int,
+    first_token: bool,
+    y: WriteableBuffer,
+    /,
+) -> None: ...
+def normalize(
+    variant: str, x: ReadableBuffer, rows: int, width: int, y: WriteableBuffer, /
+) -> None: ...

@@ -1,0 +1,182 @@
+"""A version as one compiled object that turns token ids into vectors, without NumPy.
+
+Fit for post-norm encoders with embeddings (BERT and its kin). Whatever else there is runs through
+the composition of single operators.
+"""
+
+import math
+import struct
+from array import array
+from collections.abc import Iterable, Sequence
+
+from pageformer.cpu_backend import _kernels as kernels
+from pageformer.udfs.config import Config
+from pageformer.udfs.encoding import Pulse
+from pageformer.udfs.layout import BUNDLE, MAX_DISTANCE, Layout, TensorRow
+
+
+class Tensors:
+    """View the tensors of a version in its mapped pages."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._side = layout.side
+        self._rows = {row.name: row for row in layout.rows}
+        self._places = layout.places
+        self._pages = layout.pages
+        self._bundle = memoryview(b"".join(self._blocks(self._rows[BUNDLE]))).cast("f")
+
+    def _blocks(self, row: TensorRow) -> list[memoryview]:
+        area = self._side * self._side
+        blocks = []
+        for names in row.grid or ():
+            for name in names:
+                page, slot = self._places[name]
+                blocks.append(self._pages[page][slot * area : (slot + 1) * area])
+        return blocks
+
+    def matrix(self, name: str) -> kernels.Matrix:
+        """Return a weight or table as a grid of blocks."""
+        row = self._rows[name]
+        return kernels.Matrix(self._blocks(row), row.shape[0], row.shape[1], self._side)
+
+    def vector(self, name: str) -> "memoryview[float]":
+        """Return a bias or the weights of a norm."""
+        row = self._rows[name]
+        offset = row.bundle_offset or 0
+        return self._bundle[offset : offset + row.shape[0]]
+
+    def linear(self, name: str) -> "tuple[kernels.Matrix, memoryview[float]]":
+        """Return the weight and the bias of a linear map."""
+        return self.matrix(f"{name}.weight"), self.vector(f"{name}.bias")
+
+    def norm(self, name: str) -> "tuple[memoryview[float], memoryview[float]]":
+        """Return the weight and the bias of a layer norm."""
+        return self.vector(f"{name}.weight"), self.vector(f"{name}.bias")
+
+    def rows_of(self, name: str) -> list[Sequence[float]]:
+        """Return the rows of a small table."""
+        row, side = self._rows[name], self._side
+        blocks, across = self._blocks(row), -(-row.shape[1] // side)
+        return [
+            [
+                value
+                for j in range(across)
+                for value in blocks[i // side * across + j][i % side * side : (i % side + 1) * side]
+            ][: row.shape[1]]
+            for i in range(row.shape[0])
+        ]
+
+
+def fits(config: Config) -> bool:
+    """Tell whether a version of this config can be compiled into one object."""
+    return config.norm_place == "post" and config.vocabulary > 0 and config.intermediate > 0
+
+
+def compile_encoder(layout: Layout, variant: str) -> kernels.Encoder:
+    """Make the compiled encoder of a version."""
+    config, tensors = layout.config, Tensors(layout)
+    tables = ["embeddings.word", "embeddings.position"]
+    if config.token_types:
+        tables.append("embeddings.token_type")
+    return kernels.Encoder(
+        variant=variant,
+        hidden=config.hidden,
+        heads=config.heads,
+        intermediate=config.intermediate,
+        activation=config.activation,
+        eps=config.norm_eps,
+        padding_id=-1 if config.padding_id is None else config.padding_id,
+        longest=config.max_length,
+        first_token=config.pooling == "cls",
+        tables=tuple(map(tensors.matrix, tables)),
+        norm=tensors.norm("embeddings.norm"),
+        layers=tuple(layer(tensors, f"layer.{i}") for i in range(config.layers)),
+        relative=relative_bias(config, tensors) if config.relative_buckets else None,
+    )
+
+
+def layer(tensors: Tensors, name: str) -> tuple[object, ...]:
+    """Return the parts of a layer, in the order of computation."""
+    return (
+        tensors.linear(f"{name}.attention.query"),
+        tensors.linear(f"{name}.attention.key"),
+        tensors.linear(f"{name}.attention.value"),
+        tensors.linear(f"{name}.attention.output"),
+        tensors.norm(f"{name}.attention.norm"),
+        tensors.linear(f"{name}.feed_forward.up"),
+        tensors.linear(f"{name}.feed_forward.down"),
+        tensors.norm(f"{name}.feed_forward.norm"),
+    )
+
+
+def relative_bias(config: Config, tensors: Tensors) -> "array[float]":
+    """Look up the attention bias of every relative position.  # [heads, 2 longest - 1]"""
+    table = tensors.rows_of("relative_attention_bias")
+    distances = range(1 - config.max_length, config.max_length)
+    chosen = [table[relative_bucket(j, config.relative_buckets)] for j in distances]
+    return array("f", [row[head] for head in range(config.heads) for row in chosen])
+
+
+def relative_bucket(distance: int, buckets: int) -> int:
+    """Number a relative position as udfs/encoder.py does, in float32 like the reference."""
+    half = buckets // 2
+    exact = half // 2
+    far = abs(distance)
+    bucket = far
+    if far >= exact:
+        scale = float32(float32(math.log(far / exact)) / math.log(MAX_DISTANCE / exact))
+        bucket = min(exact + int(float32(scale * (half - exact))), half - 1)
+    return bucket + half * (distance > 0)
+
+
+def float32(x: float) -> float:
+    """Round to float32."""
+    rounded: float = struct.unpack("f", struct.pack("f", x))[0]
+    return rounded
+
+
+class CompiledEncoder:
+    """Turn token ids into texts of vectors by a compiled encoder."""
+
+    def __init__(self, config: Config, encoder: kernels.Encoder, threads: int = 0) -> None:
+        self._config = config
+        self._encoder = encoder
+        self._threads = threads
+
+    def vectors(
+        self,
+        sequences: Iterable[Sequence[int]],
+        dimensions: int | None,
+        normalized: bool | None,
+        pulse: Pulse,
+    ) -> list[str]:
+        """Encode sequences of token ids; those that come first are computed while others follow."""
+        job = kernels.Job(self._encoder, self._threads)
+        compute(job, sequences, pulse)
+        chosen = self._config.normalized if normalized is None else normalized
+        return job.texts(dimensions or 0, chosen)
+
+    def states(
+        self, ids: Sequence[int], dimensions: int | None, normalized: bool | None, pulse: Pulse
+    ) -> list[str]:
+        """Compute the state of each token, before pooling."""
+        job = kernels.Job(self._encoder, self._threads, True)
+        compute(job, [ids], pulse)
+        return job.texts(dimensions or 0, bool(normalized))
+
+
+def encoder(layout: Layout) -> CompiledEncoder:
+    """Make a version ready to encode with the best kernels of this machine."""
+    return CompiledEncoder(layout.config, compile_encoder(layout, kernels.variants()[0]))
+
+
+def compute(job: kernels.Job, sequences: Iterable[Sequence[int]], pulse: Pulse) -> None:
+    """Compute to the end; whenever the kernels stop, PostgreSQL has something to see to."""
+    try:
+        for ids in sequences:
+            job.add(ids)
+        while not job.run():
+            pulse()
+    except BaseException:
+        job.close()
+        raise

@@ -1,0 +1,78 @@
+"""A version encoded by the forward pass of encoder.py, over the operators of any backend.
+
+Texts of like length are computed together, a limited number of tokens at once.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import orjson
+
+from pageformer.udfs import encoder
+from pageformer.udfs.blocks import Array
+from pageformer.udfs.encoding import Pulse
+from pageformer.udfs.model import Model
+
+BATCH_TOKENS = 1024  # computed at once: bounds memory, and the time to notice a cancel
+
+
+class ComposedEncoder:
+    """Turn token ids into texts of vectors by composing operators."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def vectors(
+        self,
+        sequences: Iterable[Sequence[int]],
+        dimensions: int | None,
+        normalized: bool | None,
+        pulse: Pulse,
+    ) -> list[str]:
+        """Encode sequences of token ids, in order."""
+        pooled = encode(self._model, list(sequences), pulse)
+        chosen = self._model.config.normalized if normalized is None else normalized
+        return [vector_text(v) for v in finish(self._model, pooled, dimensions, chosen)]
+
+    def states(
+        self, ids: Sequence[int], dimensions: int | None, normalized: bool | None, pulse: Pulse
+    ) -> list[str]:
+        """Compute the state of each token, before pooling."""
+        states = encoder.token_states(self._model, encoder.join([ids]), pulse)
+        states = self._model.operators.to_host(states)
+        return [vector_text(v) for v in finish(self._model, states, dimensions, bool(normalized))]
+
+
+def encode(model: Model, sequences: Sequence[Sequence[int]], pulse: Pulse) -> Array:
+    """Encode sequences of token ids, before `normalized`.  # -> [sequences, hidden]"""
+    pooled = np.empty((len(sequences), model.config.hidden), np.float32)
+    for members in micro_batches([len(ids) for ids in sequences]):
+        batch = encoder.join([sequences[i] for i in members])
+        pooled[members] = model.operators.to_host(encoder.encode(model, batch, pulse))
+    return pooled
+
+
+def finish(model: Model, vectors: Array, dimensions: int | None, normalized: bool) -> Array:
+    """Cut to the dimensions asked for (Kusupati et al. 2022), then scale to length 1."""
+    vectors = vectors[:, :dimensions]
+    return model.operators.normalize(vectors) if normalized else vectors
+
+
+def micro_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Group sequences of like length, at most BATCH_TOKENS together; yield their indices."""
+    members: list[int] = []
+    tokens = 0
+    for i in np.argsort(lengths, kind="stable").tolist():
+        if members and tokens + lengths[i] > BATCH_TOKENS:
+            yield members
+            members, tokens = [], 0
+        members.append(i)
+        tokens += lengths[i]
+    if members:
+        yield members
+
+
+def vector_text(vector: Array) -> str:
+    """Write a vector as pgvector reads it."""
+    vector = np.ascontiguousarray(vector)
+    return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()

@@ -1,0 +1,35 @@
+"""How a version's tensors lie in pages, as its rows tell: which page and slot holds each block."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from pageformer.udfs.config import Config
+
+BUNDLE = "bundle"  # all 1-D tensors, one after another
+MAX_DISTANCE = 128  # MPNet: positions farther apart than this share the last bucket
+
+
+class Place(NamedTuple):
+    """Say where a block lies: which page and which slot of it."""
+
+    page: bytes
+    slot: int
+
+
+class TensorRow(NamedTuple):
+    """Hold one row of pageformer.tensor."""
+
+    name: str
+    shape: Sequence[int]
+    grid: Sequence[Sequence[bytes]] | None
+    bundle_offset: int | None
+
+
+class Layout(NamedTuple):
+    """Hold what a version's rows tell, and its mapped pages by hash, as float32."""
+
+    config: Config
+    side: int
+    rows: Sequence[TensorRow]
+    places: Mapping[bytes, Place]
+    pages: Mapping[bytes, memoryview]
