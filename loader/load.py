@@ -150,7 +150,8 @@ def _load(tables: Tables, checkpoint: Checkpoint, manifest: Manifest, request: _
 def _same(request: _Request, content: bytes, versions: list[StoredVersion]) -> StoredVersion | None:
     """Find the version that the request would make once more.
 
-    Raises DuplicateName when its label has other content.
+    Raises DuplicateName when its label has other content, or begins another's hash: a pinned name
+    would change its meaning.
     """
     for version in versions:
         if request.label is None and version.hash == content:
@@ -161,6 +162,12 @@ def _same(request: _Request, content: bytes, versions: list[StoredVersion]) -> S
             raise DuplicateName(
                 f"{request.name}@{version.label} exists and has other content",
                 hint="A version never changes. Give the new one another label, or none.",
+            )
+        named = request.label is not None and version.hash.hex().startswith(request.label)
+        if named and version.hash != content:
+            raise DuplicateName(
+                f"{request.name}@{request.label} means {version.label} already, by its hash",
+                hint="Give the new version another label, or none.",
             )
     return None
 

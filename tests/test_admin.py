@@ -12,6 +12,7 @@ import pytest
 import tiny_models
 from safetensors.numpy import load_file, save_file
 
+from pageformer.errors import DuplicateName
 from pageformer.loader.load import load
 
 STORED = ("asset", "block", "placement", "page", "tensor", "version", "model", "model_grant")
@@ -124,6 +125,96 @@ def test_an_unknown_model_is_told_with_those_there_are(
     assert refusal(session, f"select pageformer.{call}") == (
         "42704", 'model "b" does not exist', "models that are loaded: another, tiny"
     )  # fmt: skip
+
+
+def test_a_label_comes_before_the_start_of_a_hash(
+    session: Session, model_dir: Path, tuned_dir: Path
+) -> None:
+    hash = load(session, tuned_dir, name="tiny").hash.hex()
+    vector = encode(session, f"tiny@{hash[:8]}")
+    load(session, model_dir, name="tiny", version="other")
+    session.execute("update pageformer.version set label = %s where label = 'other'", [hash[:8]])
+    assert encode(session, f"tiny@{hash[:8]}") != vector
+    assert encode(session, f"tiny@{hash[:9]}") == vector
+
+
+def test_a_label_may_not_be_the_start_of_anothers_hash(
+    session: Session, model_dir: Path, tuned_dir: Path
+) -> None:
+    hash = load(session, model_dir, name="tiny").hash.hex()
+    with pytest.raises(DuplicateName, match=f"tiny@{hash[:6]} means v1 already"):
+        load(session, tuned_dir, name="tiny", version=hash[:6])
+    assert load(session, model_dir, name="tiny", version=hash[:6]).version == hash[:6]
+
+
+def test_a_moving_name_is_not_pinned(session: Session, model_dir: Path) -> None:
+    load(session, model_dir, name="tiny")
+    assert refusal(session, "select pageformer.encode_pinned('a', 'tiny')") == (
+        "22023",
+        'pageformer: "tiny" is a moving name: another version may be deployed',
+        "pin a version, as in 'tiny@v1'; see pageformer.model_versions",
+    )
+
+
+# -- one statement, one version -------------------------------------------------------------------
+
+
+def test_all_rows_of_a_statement_have_the_version_of_its_snapshot(
+    connect: Connect, session: Session, model_dir: Path, tuned_dir: Path
+) -> None:
+    """The statement waits between its rows for a lock; meanwhile another version is deployed."""
+    load(session, model_dir, name="tiny")
+    load(session, tuned_dir, name="tiny")
+    first, second = encode(session, "tiny@v1"), encode(session, "tiny@v2")
+    waits_between = """
+        select pageformer.encode('a text', 'tiny')::text
+        from generate_series(1, 3) n
+        where case n when 2 then pg_advisory_xact_lock_shared(1) is not null else true end
+    """
+    reader = connect(autocommit=True)
+    with ThreadPoolExecutor() as threads:
+        with session.transaction():
+            session.execute("select pg_advisory_xact_lock(1)")
+            rows = threads.submit(lambda: reader.execute(waits_between).fetchall())
+            watching = connect(autocommit=True)
+            while not value(watching, "select count(*) from pg_locks where not granted"):
+                assert not rows.done()
+            watching.execute("select pageformer.deploy('tiny', 'v2')")
+        assert rows.result() == [(first,)] * 3
+    assert encode(reader) == second
+
+
+def test_ten_connections_get_the_version_of_their_snapshot_while_versions_are_deployed(
+    connect: Connect, session: Session, model_dir: Path, tuned_dir: Path
+) -> None:
+    load(session, model_dir, name="tiny")
+    load(session, tuned_dir, name="tiny")
+    right = {(label, encode(session, f"tiny@{label}")) for label in ("v1", "v2")}
+    done = threading.Event()
+    answer = """
+        select m.deployed_version, pageformer.encode('a text', 'tiny')::text
+        from pageformer.models m where m.model = 'tiny'
+    """
+
+    def hammer(_: int) -> set[tuple[str, str]]:
+        mine, seen = connect(autocommit=True), set()
+        while not done.is_set():
+            seen.update(mine.execute(answer).fetchall())
+        return seen
+
+    def deploy_or_take_back(number: int) -> None:
+        with session.transaction(force_rollback=number % 4 > 1):
+            session.execute(f"select pageformer.deploy('tiny', 'v{1 + number % 2}')")
+            assert set(session.execute(answer).fetchall()) <= right
+
+    with ThreadPoolExecutor(10) as threads:
+        hammering = threads.map(hammer, range(10))
+        try:
+            for number in range(100):
+                deploy_or_take_back(number)
+        finally:
+            done.set()
+        assert set().union(*hammering) <= right
 
 
 # -- rename_model ---------------------------------------------------------------------------------
@@ -262,6 +353,42 @@ def test_a_drop_that_is_rolled_back_drops_nothing(session: Session, model_dir: P
 def refusal_in_savepoint(session: Session) -> tuple[str | None, str | None, str | None]:
     with session.transaction(force_rollback=True):
         return refusal(session, "select pageformer.encode('a', 'tiny')")
+
+
+NAMING = {
+    "an index": ("create index by_meaning on doc (pageformer.encode_pinned(body, '{}'))",
+                 "drop index by_meaning"),
+    "a partial index": ("create index a_part on doc (body) where array[body] @> array['a@b'] "
+                        "and vector_dims(pageformer.encode_pinned(body, '{}')) > 0",
+                        "drop index a_part"),
+    "a column": ("alter table doc add vector vector "
+                 "generated always as (pageformer.encode_pinned(body, '{}')) stored",
+                 "alter table doc drop vector"),
+    "a default": ("alter table doc add vector vector default pageformer.encode('', '{}')",
+                  "alter table doc drop vector"),
+    "a check": ("alter table doc add constraint short "
+                "check (pageformer.count_tokens(body, '{}') < 9)",
+                "alter table doc drop constraint short"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NAMING)
+def test_a_version_that_an_expression_names_is_neither_dropped_nor_renamed(
+    session: Session, model_dir: Path, tuned_dir: Path, kind: str
+) -> None:
+    load(session, model_dir, name="it's")
+    hash = load(session, tuned_dir, name="it's").hash.hex()
+    session.execute("create table doc (body text)")
+    create, drop = NAMING[kind]
+    for pin in ("v2", hash[:7]):
+        session.execute(create.format(f"it''s@{pin}"))
+        for call in ("drop_version('it''s', 'v2')", "rename_model('it''s', 'its')"):
+            state, message, hint = refusal(session, f"select pageformer.{call}")
+            assert (state, hint) == ("2BP01", "drop or change these first")
+            assert str(message).startswith("others name the version it's@v2: ")
+        session.execute(drop)
+    session.execute(create.format("it''s@v1"))
+    session.execute("select pageformer.drop_version('it''s', 'v2')")
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])

@@ -19,7 +19,9 @@ join pageformer.version v on v.model_id = m.id
 where m.name = $1::text
     and (v.label = $2::text
          or (pg_catalog.length($2::text) >= 6
-             and pg_catalog.starts_with(pg_catalog.encode(v.hash, 'hex'), $2::text)))
+             and pg_catalog.starts_with(pg_catalog.encode(v.hash, 'hex'), $2::text)
+             and not exists (
+                 select from pageformer.version l where l.model_id = m.id and l.label = $2::text)))
 
 -- name: names
 select m.name, v.label, v.id = m.deployed_id as deployed

@@ -54,6 +54,53 @@ begin
 end
 $$;
 
+-- Indexes, defaults, generated columns and checks that name a version by a pin. Without it they would
+-- fail; with another version under its name they would mean something else.
+create or replace function pageformer.objects_naming(version_id integer) returns table (object text)
+language sql stable parallel safe
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+    with expression (classid, objid, definition) as (
+        select 'pg_class'::regclass, i.indexrelid, pg_get_indexdef(i.indexrelid)
+        from pg_index i where i.indexprs is not null or i.indpred is not null
+        union all
+        select 'pg_attrdef'::regclass, d.oid, pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d
+        union all
+        select 'pg_constraint'::regclass, k.oid, pg_get_constraintdef(k.oid)
+        from pg_constraint k where k.contype = 'c'
+    )
+    select distinct pg_describe_object(e.classid, e.objid, 0)
+    from expression e
+    cross join lateral regexp_matches(e.definition, '''((?:[^''@\s]|'''')+)@([^''@\s]+)''', 'g') part
+    join model m on m.name = replace(part[1], '''''', '''')
+    join version v on v.model_id = m.id and v.id = objects_naming.version_id
+    where v.label = part[2]
+        or length(part[2]) >= 6 and starts_with(encode(v.hash, 'hex'), part[2])
+            and not exists (
+                select from version other where other.model_id = m.id and other.label = part[2])
+    order by 1
+$$;
+
+create or replace function pageformer.refuse_while_named(version_id integer) returns void
+language plpgsql stable parallel safe
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+declare
+    pin text;
+    objects text;
+begin
+    select string_agg(n.object, ', ') into objects from objects_naming(version_id) n;
+    if objects is not null then
+        select m.name || '@' || v.label into pin
+        from model m join version v on v.model_id = m.id where v.id = version_id;
+        raise exception using
+            errcode = 'dependent_objects_still_exist',
+            message = format('others name the version %s: %s', pin, objects),
+            hint = 'drop or change these first';
+    end if;
+end
+$$;
+
 -- Blocks are shared without foreign keys from their grids, so whoever adds or removes versions works
 -- alone, and must see what the one before did: a snapshot from before the lock would not show it.
 create or replace function pageformer.lock_blocks() returns void
@@ -95,6 +142,7 @@ as $$
 declare
     renamed pageformer.model := find_model(model);
 begin
+    perform refuse_while_named(v.id) from pageformer.version v where v.model_id = renamed.id;
     update pageformer.model m set name = new_name where m.id = renamed.id;
 exception
     when unique_violation then
@@ -147,6 +195,7 @@ begin
             hint = format('deploy another one first (%s): select pageformer.deploy(%L, %L)',
                           others, model, split_part(others, ', ', 1));
     end if;
+    perform refuse_while_named(dropped.id);
 
     blocks := array(select distinct unnest(t.grid)
                     from pageformer.tensor t where t.version_id = dropped.id);
@@ -221,6 +270,7 @@ $$;
 
 revoke execute on function
     pageformer.find_model(text), pageformer.find_version(text, text), pageformer.lock_blocks(),
+    pageformer.objects_naming(integer), pageformer.refuse_while_named(integer),
     pageformer.delta_bases(bytea),
     pageformer.deploy(text, text), pageformer.rename_model(text, text),
     pageformer.drop_version(text, text), pageformer.grant_use(text, text),
@@ -228,6 +278,7 @@ revoke execute on function
     from public;
 grant execute on function
     pageformer.find_model(text), pageformer.find_version(text, text), pageformer.lock_blocks(),
+    pageformer.objects_naming(integer), pageformer.refuse_while_named(integer),
     pageformer.delta_bases(bytea),
     pageformer.deploy(text, text), pageformer.rename_model(text, text),
     pageformer.drop_version(text, text), pageformer.grant_use(text, text),
