@@ -104,7 +104,8 @@ def test_a_long_home_gets_a_short_socket_path() -> None:
 
 def test_a_socket_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "socket"
-    folder.mkdir(mode=0o755)
+    folder.mkdir()
+    folder.chmod(0o755)
     with pytest.raises(ServerUnready, match="is not a private folder"):
         private_folder(folder)
 
