@@ -49,7 +49,8 @@ def signatures(blocks: Array) -> Bands:
     mixed += np.arange(BANDS, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(29)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    return (mixed >> np.uint64(32)).astype(np.uint32).view(np.int32)
+    bands: Bands = (mixed >> np.uint64(32)).astype(np.uint32).view(np.int32)
+    return bands
 
 
 def candidates(wanted: Bands, stored: Bands) -> list[list[int]]:

@@ -3,7 +3,7 @@
 All that can be wrong with the files is told here, by name, before anything is written.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -15,6 +15,7 @@ from pageformer.loader.json_file import Json, read_object, read_object_if_presen
 from pageformer.loader.modules import Pipeline, read_pipeline
 from pageformer.loader.safetensors_file import FORMS, FileTensor, is_finite, read_tensors
 from pageformer.loader.source import find_directory
+from pageformer.loader.steps import Step
 from pageformer.loader.tokenizer_file import read_tokenizer
 from pageformer.udfs.config import Config
 
@@ -51,11 +52,11 @@ def read(source: str | PathLike[str]) -> Checkpoint:
     pipeline = read_pipeline(directory)
     raw = read_object(pipeline.folder / "config.json")
     family = family_for(raw)
-    tensors = _tensors(path if path.is_file() else pipeline.folder)
-    config = family.config(raw)
-    weights = _weights(tensors, family, config)
+    config = _complete(family.config(raw), pipeline, raw)
+    tensors = weight_files(path if path.is_file() else pipeline.folder)
+    weights = _weights(tensors, family, config, pipeline.steps)
     tokenizer = _tokenizer(pipeline, raw, config)
-    return Checkpoint(fspath(source), _complete(config, pipeline, raw), tokenizer, weights)
+    return Checkpoint(fspath(source), config, tokenizer, weights)
 
 
 def _complete(config: Config, pipeline: Pipeline, raw: Json) -> Config:
@@ -66,7 +67,10 @@ def _complete(config: Config, pipeline: Pipeline, raw: Json) -> Config:
     return replace(
         config,
         pooling=pipeline.pooling,
+        include_prompt=pipeline.include_prompt,
+        modules=[step.entry for step in pipeline.steps],
         normalized=pipeline.normalized,
+        truncate_dim=pipeline.truncate_dim,
         max_length=_max_length(config, pipeline),
         prompts=pipeline.prompts,
         default_prompt_name=pipeline.default_prompt_name,
@@ -103,7 +107,7 @@ def _tokenizer(pipeline: Pipeline, raw: Json, config: Config) -> bytes | None:
     return read_tokenizer(pipeline.folder, raw, config.vocabulary, lowercase=pipeline.lowercase)
 
 
-def _tensors(path: Path) -> dict[str, FileTensor]:
+def weight_files(path: Path) -> dict[str, FileTensor]:
     """Map the weights of a directory: one file, or the shards that an index names."""
     if path.is_file():
         return read_tensors(path)
@@ -144,16 +148,36 @@ def _sharded(index: Path) -> dict[str, FileTensor]:
 
 
 def _weights(
-    tensors: Mapping[str, FileTensor], family: Family, config: Config
+    tensors: Mapping[str, FileTensor], family: Family, config: Config, steps: Sequence[Step]
 ) -> dict[str, Weight]:
     """Find every tensor of the model and check its element type, its shape and its numbers."""
     sources = family.match(tensors, config)
+    for i, step in enumerate(steps):
+        held, found = _step_tensors(f"module.{i}", step)
+        tensors = {**tensors, **held}
+        sources.update(found)
     used = {source.checkpoint_name: tensors[source.checkpoint_name] for source in sources.values()}
     _check_element_types(used)
     weights = {name: _weight(tensors, source) for name, source in sources.items()}
     _check_shapes(weights, sources, expected_shapes(config))
     _check_numbers(weights, sources)
     return weights
+
+
+def _step_tensors(name: str, step: Step) -> tuple[dict[str, FileTensor], dict[str, Source]]:
+    """Find the tensors of a module behind pooling, in a file of its own."""
+    if not step.sources:
+        return {}, {}
+    held = weight_files(step.folder)
+    named = {source.checkpoint_name for source in step.sources.values()}
+    _refuse_any(named - held.keys(), f"{step.folder} lacks tensors")
+    _refuse_any(held.keys() - named, f"{step.folder} has unexpected tensors")
+    folder = step.folder.name
+    sources = {
+        f"{name}.{suffix}": Source(f"{folder}/{source.checkpoint_name}", source.kind)
+        for suffix, source in step.sources.items()
+    }
+    return {f"{folder}/{key}": tensor for key, tensor in held.items()}, sources
 
 
 def _weight(tensors: Mapping[str, FileTensor], source: Source) -> Weight:

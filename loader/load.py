@@ -8,12 +8,14 @@ can see.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from os import PathLike
 from typing import Any
 
 from psycopg import Connection, RawCursor
 from psycopg.errors import InsufficientPrivilege, InvalidSchemaName, UndefinedTable
 
+from pageformer.dedup.delta_pages import pack_differences
 from pageformer.dedup.exact import new_blocks
 from pageformer.dedup.pages import Page, pack
 from pageformer.errors import DuplicateName, InvalidInput, MissingGrant, ServerUnready
@@ -21,6 +23,7 @@ from pageformer.loader import checkpoint as checkpoints
 from pageformer.loader import manifest as manifests
 from pageformer.loader.checkpoint import Checkpoint
 from pageformer.loader.manifest import Manifest, cut_blocks
+from pageformer.loader.sharing import Outcome, Plan, Sharing, plan
 from pageformer.loader.tables import StoredModel, StoredVersion, Tables, Written
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -43,15 +46,17 @@ class Loaded:
     new_blocks: int
     new_pages: int
     new_bytes: int  # of these pages
+    outcome: Outcome | None = None  # of an approximate or delta load
 
     def __str__(self) -> str:
         name = f"{self.model}@{self.version}"
         if self.unchanged:
             return f"{name} has exactly this content already: nothing written"
-        return (
+        said = (
             f"{name} loaded: {self.parameters:,} parameters in {self.blocks:,} blocks, "
             f"{self.new_blocks:,} of them new; {self.new_bytes:,} bytes in {self.new_pages:,} pages"
         )
+        return f"{said}\n{self.outcome}" if self.outcome else said
 
 
 class _Meter:
@@ -77,13 +82,15 @@ def load(
     name: str,
     version: str | None = None,
     deploy: bool = False,
+    sharing: Sharing | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Loaded:
     """Load the model at `source` as a version of model `name`, and deploy it if it is the first.
 
     version: its label; by default the next of `v1`, `v2` ..., or the label that has this content
-    already. deploy: make it the deployed version in any case. progress: told bytes done and bytes
-    in all. Raises InvalidCheckpoint, InvalidInput for a bad name, DuplicateName for a label that
+    already. deploy: make it the deployed version in any case. sharing: let blocks that are alike be
+    shared too, within a bound; else only equal ones are. progress: told bytes done and bytes in
+    all. Raises InvalidCheckpoint, InvalidInput for a bad name, DuplicateName for a label that
     has other content, MissingGrant, ServerUnready.
     """
     _check_name("model", name)
@@ -95,9 +102,14 @@ def load(
         checkpoint.config, checkpoint.tokenizer, checkpoint.weights, meter.advance
     )
     try:
+        work = _Work(checkpoint, manifest, source, sharing)
+        planned = None
+        if sharing is not None:
+            with connection.transaction(), RawCursor(connection) as cursor:
+                planned = work.plan(cursor)
         with connection.transaction(), RawCursor(connection) as cursor:
             request = _Request(name, version, deploy, meter.advance)
-            loaded = _load(Tables(cursor), checkpoint, manifest, request)
+            loaded = _load(Tables(cursor), work, planned, request)
     except InsufficientPrivilege as error:
         raise _may_not_load(connection) from error
     except (InvalidSchemaName, UndefinedTable) as error:
@@ -116,9 +128,29 @@ class _Request:
     advance: Callable[[int], None]
 
 
-def _load(tables: Tables, checkpoint: Checkpoint, manifest: Manifest, request: _Request) -> Loaded:
+@dataclass(frozen=True)
+class _Work:
+    """Hold a checkpoint that is being loaded, its blocks named as they are in its files."""
+
+    checkpoint: Checkpoint
+    manifest: Manifest
+    source: str | PathLike[str]
+    sharing: Sharing | None
+
+    def plan(self, cursor: RawCursor[tuple[Any, ...]]) -> Plan | None:
+        """Choose what the version shares with the blocks that are stored now."""
+        if self.sharing is None:
+            return None
+        stored = Tables(cursor).stored_among
+        return plan(cursor, self.checkpoint, self.manifest, self.source, self.sharing, stored)
+
+
+def _load(tables: Tables, work: _Work, planned: Plan | None, request: _Request) -> Loaded:
     """Store the version, unless its content is there under the label that was asked for."""
     tables.lock()
+    if planned and set(tables.stored_among(list(planned.bases))) != planned.bases:
+        planned = tables.with_cursor(work.plan)  # what it stood on was dropped meanwhile
+    manifest = planned.manifest if planned else work.manifest
     model = tables.find_model(request.name) or tables.insert_model(request.name)
     versions = tables.versions(model.id)
     version = _same(request, manifest.hash, versions)
@@ -126,8 +158,10 @@ def _load(tables: Tables, checkpoint: Checkpoint, manifest: Manifest, request: _
     unchanged = version is not None
     if version is None:
         label = request.label or _next_label(versions)
-        written = _store_pages(tables, checkpoint, manifest, request.advance)
-        version_id = _store_version(tables, model, label, checkpoint, manifest)
+        written = _store_pages(tables, work, planned, request.advance)
+        version_id = _store_version(tables, model, label, work.checkpoint, manifest)
+        if planned:
+            tables.insert_outcome(version_id, planned.outcome)
         version = StoredVersion(version_id, label, manifest.hash)
     deployed = version.id == model.deployed_id
     if not deployed and (request.deploy or not versions):
@@ -144,6 +178,7 @@ def _load(tables: Tables, checkpoint: Checkpoint, manifest: Manifest, request: _
         new_blocks=written.blocks,
         new_pages=written.pages,
         new_bytes=written.bytes,
+        outcome=planned.outcome if planned and not unchanged else None,
     )
 
 
@@ -180,11 +215,15 @@ def _next_label(versions: list[StoredVersion]) -> str:
 
 
 def _store_pages(
-    tables: Tables, checkpoint: Checkpoint, manifest: Manifest, advance: Callable[[int], None]
+    tables: Tables, work: _Work, planned: Plan | None, advance: Callable[[int], None]
 ) -> Written:
-    """Pack and write the blocks that are not stored yet."""
+    """Pack and write the blocks that are not stored yet: plain ones, then differences."""
+    manifest = planned.manifest if planned else work.manifest
+    records = planned.records if planned else {}
     new = new_blocks(manifest.block_names(), tables.stored_among)
-    pages = pack(cut_blocks(checkpoint.weights, manifest, new))
+    plain = pack(cut_blocks(work.checkpoint.weights, work.manifest, new - records.keys()))
+    differences = (record for name, record in records.items() if name in new)
+    pages = chain(plain, pack_differences(manifest.side, differences))
     return tables.insert_pages(_told(pages, advance)) if new else Written()
 
 

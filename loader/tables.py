@@ -1,9 +1,9 @@
 """Write a version's rows: the queries of `queries.sql` and the binary COPYs, in one place."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from psycopg import RawCursor
 from psycopg.errors import UniqueViolation
@@ -11,9 +11,12 @@ from psycopg.errors import UniqueViolation
 from pageformer.dedup.pages import Page
 from pageformer.errors import DuplicateContent
 from pageformer.loader.manifest import Manifest, TensorEntry
+from pageformer.loader.sharing import Outcome
 from pageformer.udfs import named_queries
 
 QUERIES = named_queries.read("pageformer.loader", "queries.sql")
+SHARING = named_queries.read("pageformer.loader", "sharing.sql")
+Result = TypeVar("Result")
 PAGE_TYPES = ("bytea", "text", "int4", "int4", "bytea")
 BLOCK_TYPES = ("bytea",)
 PLACEMENT_TYPES = ("bytea", "bytea", "int4")
@@ -106,6 +109,35 @@ class Tables:
     def deploy(self, model_id: int, version_id: int) -> None:
         """Make a version the one that the model's bare name means."""
         self._cursor.execute(QUERIES["deploy"], [model_id, version_id])
+
+    def insert_outcome(self, version_id: int, outcome: Outcome) -> None:
+        """Keep how a version was approximated and what that cost it."""
+        loss = outcome.loss
+        self._cursor.execute(
+            SHARING["insert_deduplication"],
+            [
+                version_id,
+                outcome.sharing.rung,
+                outcome.original_hash,
+                outcome.measure,
+                outcome.sharing.max_drop,
+                loss.inputs,
+                loss.before,
+                loss.after,
+                loss.dropped,
+                loss.low,
+                loss.high,
+                outcome.equal,
+                outcome.replaced,
+                outcome.delta,
+                outcome.kept,
+                outcome.seconds,
+            ],
+        )
+
+    def with_cursor(self, work: Callable[[RawCursor[tuple[Any, ...]]], Result]) -> Result:
+        """Run other queries in the same transaction."""
+        return work(self._cursor)
 
     def insert_pages(self, pages: Iterable[Page]) -> Written:
         """Write pages one by one as they come, then their blocks and where these lie."""

@@ -3,15 +3,13 @@ alter table pageformer.page
     drop constraint page_format_check,
     add constraint page_format_check check (format in ('f32', 'f16', 'bf16', 'delta'));
 
--- Where a block lies among all others, by locality-sensitive hashing: blocks that are alike have a
--- band in common. Only blocks that others may be based on have a signature.
+-- Where the blocks of a page lie among all others, by locality-sensitive hashing: blocks that are
+-- alike likely have a band in common. 32-bit bands, little endian, of each slot in turn (dedup/lsh.py).
+-- Made when a load first looks for blocks that are alike.
 create table pageformer.signature (
-    block_hash bytea primary key references pageformer.block on delete cascade,
-    side integer not null,
-    bands integer[] not null
+    page_hash bytea primary key references pageformer.page on delete cascade,
+    bands bytea not null
 );
-
-create index signature_bands on pageformer.signature using gin (bands);
 
 -- How a version was made smaller than its files, and what that did to it: the loss, measured on
 -- texts that had no part in choosing, with the interval that holds it in 95 of 100 cases.

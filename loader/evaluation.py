@@ -1,0 +1,170 @@
+"""Measure what a version loses: the callable that dedup asks whether a bound still holds."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from pageformer.loader.examples import Examples
+from pageformer.loader.head import Head
+from pageformer.udfs import encoder
+from pageformer.udfs.blocks import Array, BlockMatrix
+from pageformer.udfs.config import Config
+from pageformer.udfs.encoding import Options, prompted
+from pageformer.udfs.model import Model
+from pageformer.udfs.operators import Operators
+from pageformer.udfs.tokenizer import Tokenizer
+
+BATCH_TOKENS = 4096
+RESAMPLES = 1000
+Arrays = Mapping[str, Array]  # whole tensors by name, 2-D and 1-D
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Tell a score before and after, what was lost, and the interval of it (95 in 100)."""
+
+    inputs: int
+    before: float
+    after: float
+    dropped: float
+    low: float
+    high: float
+
+
+class Evaluation:
+    """Measure models of one config on one set of examples, against the original model."""
+
+    def __init__(
+        self, config: Config, tokenizer: Tokenizer, head: Head | None, examples: Examples
+    ) -> None:
+        pooling = "cls" if head is not None and head.on_first_token else config.pooling
+        self._config = replace(config, pooling=pooling)
+        self._head = head
+        self._examples = examples
+        flat = [prompted(config, text, Options()) for texts in examples.texts for text in texts]
+        self._ids = [tokenizer.encode(text).ids for text in flat]
+        self._reference: Any = None
+
+    def begin(self, original: Arrays) -> dict[str, Array]:
+        """Compute what the original model makes of the examples.
+
+        Returns, per 2-D tensor, what a squared error in each of its rows adds to the relative error
+        of what it computes.  # [rows]
+        """
+        watch = Watch()
+        model = model_of(self._config, original, watch)
+        self._reference = self._outputs(model)
+        return {name: watch.weights(matrix) for name, matrix in model.matrices.items()}
+
+    def dropped(self, arrays: Arrays) -> float:
+        """Return how much lower the score is than the original's."""
+        outputs = self._outputs(model_of(self._config, arrays, Operators()))
+        return self._score(self._reference) - self._score(outputs)
+
+    def loss(self, arrays: Arrays) -> Loss:
+        """Measure with an interval, by drawing the examples again and again (Efron 1979)."""
+        outputs = self._outputs(model_of(self._config, arrays, Operators()))
+        before, after = self._score(self._reference), self._score(outputs)
+        random = np.random.RandomState(0)
+        count = len(self._examples.texts)
+        drops = [
+            self._score(self._reference, chosen) - self._score(outputs, chosen)
+            for chosen in (random.randint(0, count, count) for _ in range(RESAMPLES))
+        ]
+        low, high = np.quantile(drops, (0.025, 0.975))
+        return Loss(count, before, after, before - after, float(low), float(high))
+
+    def _score(self, outputs: Any, chosen: Any = slice(None)) -> float:
+        """Score outputs of `_outputs`, or those of chosen examples."""
+        if self._examples.measure == "spearman":
+            expected = np.array(self._examples.expected, np.float64)[chosen]
+            ranks = rankdata(outputs[chosen]), rankdata(expected)
+            return float(np.corrcoef(*ranks)[0, 1])
+        if self._examples.measure == "cosine":
+            return float((outputs[chosen] * self._reference[chosen]).sum(axis=1).mean())
+        return float(outputs[chosen].mean())
+
+    def _outputs(self, model: Model) -> Any:
+        """Compute, per example: is the label right; how alike are the two; or the vector."""
+        vectors = self._encode(model)
+        if self._examples.measure == "accuracy" and self._head is not None:
+            labels = self._head.classify(vectors)
+            pairs = zip(labels, self._examples.expected, strict=True)
+            return np.array([label == expected for label, expected in pairs], np.float64)
+        vectors = model.operators.normalize(vectors)
+        if self._examples.measure == "spearman":
+            return (vectors[::2] * vectors[1::2]).sum(axis=1)
+        return vectors
+
+    def _encode(self, model: Model) -> Array:
+        vectors = np.empty((len(self._ids), model.config.hidden), np.float32)
+        for members in _batches([len(ids) for ids in self._ids]):
+            batch = encoder.join([self._ids[i] for i in members])
+            vectors[members] = encoder.encode(model, batch, lambda: None)
+        return vectors
+
+
+class Watch(Operators):
+    """Note how strongly each row of each matrix is used, while a model computes."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[int, Array] = {}  # id of a matrix -> sum of squares per row
+        self.outputs: dict[int, float] = {}  # id of a matrix -> sum of squares of its products
+
+    def matmul(self, x: Array, W: BlockMatrix) -> Array:
+        """Multiply, noting what comes in and goes out."""
+        y = super().matmul(x, W)
+        self._note(W, np.einsum("ij,ij->j", x, x), y)
+        return y
+
+    def rows(self, ids: Any, table: BlockMatrix) -> Array:
+        """Gather rows, noting which."""
+        y = super().rows(ids, table)
+        counts = np.bincount(np.asarray(ids), minlength=table.rows).astype(np.float32)
+        self._note(table, counts, y)
+        return y
+
+    def _note(self, matrix: BlockMatrix, inputs: Array, output: Array) -> None:
+        seen = self.inputs.get(id(matrix), np.float32(0))
+        self.inputs[id(matrix)] = seen + inputs
+        energy = float(np.einsum("ij,ij->", output, output))
+        self.outputs[id(matrix)] = self.outputs.get(id(matrix), 0.0) + energy
+
+    def weights(self, matrix: BlockMatrix) -> Array:
+        """Return what a squared error in each row adds to the relative error of the output.
+
+        A row that was not seen counts as if it had been, a little: other texts may use it.
+        """
+        inputs = self.inputs.get(id(matrix), np.ones(matrix.rows, np.float32))
+        unseen = np.float32(inputs.mean() / 10)
+        return (inputs + unseen) / np.float32(max(self.outputs.get(id(matrix), 0.0), 1e-30))
+
+
+def model_of(config: Config, arrays: Arrays, operators: Operators) -> Model:
+    """Make whole tensors a model; each matrix is one block."""
+    matrices = {
+        name: BlockMatrix(((array,),), array.shape[0], array.shape[1], max(array.shape))
+        for name, array in arrays.items()
+        if array.ndim == 2
+    }
+    vectors = {name: array for name, array in arrays.items() if array.ndim == 1}
+    return Model(config, operators, matrices, vectors)
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Group sequences of like length, at most BATCH_TOKENS together."""
+    members: list[int] = []
+    tokens = 0
+    for i in np.argsort(lengths, kind="stable").tolist():
+        if members and tokens + lengths[i] > BATCH_TOKENS:
+            yield members
+            members, tokens = [], 0
+        members.append(i)
+        tokens += lengths[i]
+    if members:
+        yield members
