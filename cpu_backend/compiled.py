@@ -69,7 +69,8 @@ class Tensors:
 
 def fits(config: Config) -> bool:
     """Tell whether a version of this config can be compiled into one object."""
-    return config.norm_place == "post" and config.vocabulary > 0 and config.intermediate > 0
+    has_parts = config.vocabulary > 0 and config.intermediate > 0
+    return config.is_classic and config.norm_place == "post" and has_parts
 
 
 def compile_encoder(layout: Layout, variant: str) -> kernels.Encoder:
@@ -149,6 +150,7 @@ class CompiledEncoder:
         dimensions: int | None,
         normalized: bool | None,
         pulse: Pulse,
+        skip: int = 0,  # not asked for: a version that leaves prompts out is composed
     ) -> list[str]:
         """Encode sequences of token ids; those that come first are computed while others follow."""
         job = kernels.Job(self._encoder, self._threads)

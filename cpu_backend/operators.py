@@ -84,8 +84,10 @@ class CpuOperators(Operators):
         kernels.layer_norm(self.variant, packed(x), rows, width, weight, bias, norm.eps, y)
         return y
 
-    def pool(self, x: Array, offsets: Sequence[int], how: str) -> Array:
-        """Make a row of each sequence: its first token, or the mean.  # [n, w] -> [s, w]"""
+    def pool(self, x: Array, offsets: Sequence[int], how: str, skip: int = 0) -> Array:
+        """Make a row of each sequence, of its tokens behind `skip`.  # [n, w] -> [s, w]"""
+        if skip or how not in ("mean", "cls"):
+            return super().pool(x, offsets, how, skip)
         y = np.empty((len(offsets) - 1, x.shape[1]), np.float32)
         kernels.pool(self.variant, packed(x), array("i", offsets), x.shape[1], how == "cls", y)
         return y

@@ -1,8 +1,10 @@
 """Choose where arrays are computed, by name; a backend that is missing raises, never falls back."""
 
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from mmap import mmap
 from typing import TYPE_CHECKING
 
 from pageformer.errors import ServerUnready
@@ -58,6 +60,15 @@ def choose(setting: str) -> "Operators":
             hint="install what it needs for the server's Python, or set backend to 'numpy'",
         ) from error
     return operators
+
+
+@cache
+def prepare(setting: str, shared_memory: Callable[[str, int], mmap]) -> None:
+    """Let a backend meet the other processes of the cluster, with whom it shares the cores."""
+    if named(setting) == "cpu":
+        from pageformer.cpu_backend import cores
+
+        cores.share(shared_memory)
 
 
 def encoder(setting: str, layout: Layout) -> Encoder:

@@ -7,6 +7,7 @@ others map that file. Nothing here knows a database: how to read a page is passe
 
 import errno
 import hashlib
+import mmap
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -111,6 +112,16 @@ class PageCache:
         if damaged:
             raise self._damaged(damaged)
         return sum(sound is not None for sound in found.values())
+
+    def shared_memory(self, name: str, size: int) -> mmap.mmap:
+        """Map memory that the processes of a cluster share; of this one alone where none can be."""
+        try:
+            self.folder.ensure()
+            return self.folder.map_shared(name, size)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            return mmap.mmap(-1, size)
 
     # -- opening ----------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ logind's RemoveIPC deletes what an ordinary user left in `/dev/shm` at logout.
 
 import errno
 import fcntl
+import mmap
 import os
 import stat
 from collections.abc import Iterator
@@ -91,6 +92,15 @@ class PrivateFolder:
         except BaseException:
             self.remove(temporary)
             raise
+        finally:
+            os.close(descriptor)
+
+    def map_shared(self, name: str, size: int) -> mmap.mmap:
+        """Map a file of `size` bytes that all processes may write to; made where it is missing."""
+        descriptor = os.open(name, CREATE, 0o600, dir_fd=self._folder)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            return mmap.mmap(descriptor, size)
         finally:
             os.close(descriptor)
 

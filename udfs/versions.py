@@ -50,6 +50,7 @@ class Version:
         places = spi.rows("places", resolved.id)
         self.pages = sorted({(row["page_hash"], row["format"]) for row in places})
         self._views = cache.open(self.pages)
+        backends.prepare(backend, cache.shared_memory)
         self._backend = backend
         self._layout = Layout(
             self.config,

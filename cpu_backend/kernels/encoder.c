@@ -19,9 +19,9 @@
 
 #include "threads.h"
 
-enum { GROUP_TOKENS = 192, ROWS_PER_UNIT = 16, CHUNK_ROWS = 48 };
+enum { GROUP_TOKENS = 256, ROWS_PER_UNIT = 16, CHUNK_ROWS = 48 };
 enum step { EMBED, QUERY_KEY_VALUE, ATTEND, OUTPUT, NORM, UP, DOWN, NORM_AGAIN, POOL };
-enum { STEPS_PER_LAYER = NORM_AGAIN - EMBED };
+enum { STEPS_PER_LAYER = NORM_AGAIN - EMBED, STEPS = POOL + 1 };
 
 static volatile int nobody;
 volatile int *interrupt_flag = &nobody;
@@ -49,6 +49,7 @@ struct member {
     int unit;       /* .. its units before this one */
     float *scratch; /* for attention */
     size_t scratch_floats;
+    int64_t spent[STEPS]; /* nanoseconds */
 };
 
 struct team {
@@ -315,12 +316,13 @@ static int march(const struct job *job, struct team *team, struct member *member
         const struct stand at = stand_at(job->encoder, team, step);
         const int64_t count = units(&at);
         const int from = (int)(count * rank / team->size), to = (int)(count * (rank + 1) / team->size);
+        const int64_t begin = now();
         if (member->step != step) member->step = step, member->unit = from;
-        for (; member->unit < to; member->unit++) {
-            if (stopped(job)) return 0;
+        for (; member->unit < to && !stopped(job); member->unit++)
             do_unit(job, &at, member, member->unit);
-        }
-        if (!arrive(job, team, step)) return 0;
+        const int arrived = member->unit == to && arrive(job, team, step);
+        member->spent[at.step] += now() - begin;
+        if (!arrived) return 0;
         if (rank == 0) share_beat();
     }
     return 1;
@@ -511,6 +513,15 @@ enum progress job_run(struct job *job) {
     for (struct group *group = job->first; group; group = group->next)
         if (!group->done) return STOPPED;
     return FINISHED;
+}
+
+const char *job_spent(const struct job *job, int step, double *seconds) {
+    static const char *const names[] = {"embed",  "query, key, value", "attention", "output", "norm",
+                                        "up",     "down",              "norm again", "pool"};
+    int64_t total = 0;
+    for (int rank = 0; rank < MOST_THREADS; rank++) total += job->member[rank].spent[step];
+    *seconds = (double)total * 1e-9;
+    return names[step];
 }
 
 size_t job_rows(const struct job *job) {

@@ -49,6 +49,10 @@ int job_add(struct job *job, const int32_t *ids, int count);
 /* Compute all that was added. STOPPED: the flag was set; call again when it is not. */
 enum progress job_run(struct job *job);
 
+/* The name of a step (from 0 to 8), and the seconds that all threads together spent on it. */
+enum { JOB_STEPS = 9 };
+const char *job_spent(const struct job *job, int step, double *seconds);
+
 /* Copy the answer: [sequences, hidden], or [tokens, hidden]. */
 size_t job_rows(const struct job *job);
 void job_copy(const struct job *job, float *to);

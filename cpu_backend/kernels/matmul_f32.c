@@ -16,18 +16,12 @@
  * its own row alone.
  */
 
-INLINE void accumulate(const int rows, const int prefetch, vec y[ROWS][COLUMNS], const float *x,
-                       ptrdiff_t x_stride, const float *w, ptrdiff_t w_stride, int depth,
-                       const float *ahead) {
+INLINE void accumulate(const int rows, vec y[ROWS][COLUMNS], const float *x, ptrdiff_t x_stride,
+                       const float *w, ptrdiff_t w_stride, int depth) {
     for (int k = 0; k < depth; k++) {
         vec wk[COLUMNS];
 #pragma GCC unroll 4
         for (int c = 0; c < COLUMNS; c++) wk[c] = load(w + c * VECTOR);
-        if (prefetch) {
-#pragma GCC unroll 4
-            for (int c = 0; c < COLUMNS * VECTOR; c += 16) __builtin_prefetch(ahead + c, 0, 2);
-            ahead += w_stride;
-        }
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
             vec xk = splat(x[r * x_stride + k]);
@@ -45,22 +39,35 @@ INLINE void store_tile(const int rows, vec sums[ROWS][COLUMNS], float *y, ptrdif
         for (int c = 0; c < COLUMNS; c++) store(y + r * y_stride + c * VECTOR, sums[r][c]);
 }
 
+/* The strip that comes next, which tiles fetch into the second-level cache while they compute:
+ * each of `count` tiles every count-th row of it, so that memory is asked for evenly. */
+struct ahead {
+    const struct matrix *weight;
+    int col, count, index;
+};
+
+INLINE void fetch_row(const float *row) {
+    for (int c = 0; c < COLUMNS * VECTOR; c += 16) __builtin_prefetch(row + c, 0, 2);
+}
+
 /* One tile over all of k: raw sums, to y. */
-INLINE void tile(const int rows, const int prefetch, const float *x, ptrdiff_t x_stride,
-                 const struct matrix *weight, int col, const struct matrix *next, int next_col,
-                 float *y, ptrdiff_t y_stride) {
-    const int side = weight->side;
-    const float *const *block = weight->blocks + col / side;
-    const float *const *ahead = prefetch ? next->blocks + next_col / side : NULL;
-    const float *ahead_block = NULL;
+INLINE void tile(const int rows, const float *x, ptrdiff_t x_stride, const struct matrix *weight,
+                 int col, const struct ahead *ahead, float *y, ptrdiff_t y_stride) {
+    const int side = weight->side, last = ahead->weight->grid_rows - 1;
+    const int ahead_col = ahead->col / side, within = ahead->col % side;
+    const int step = ahead->count > 4 ? ahead->count : 4;
     vec sums[ROWS][COLUMNS] = {0};
-    for (int from = 0; from < weight->rows; from += side) {
-        int depth = weight->rows - from < side ? weight->rows - from : side;
-        if (prefetch) ahead_block = *ahead + next_col % side;
-        accumulate(rows, prefetch, sums, x + from, x_stride, *block + col % side, side, depth,
-                   ahead_block);
-        block += weight->grid_cols;
-        if (prefetch && from / side + 1 < next->grid_rows) ahead += next->grid_cols;
+    for (int i = 0, from = 0; from < weight->rows; i++, from += side) {
+        const int depth = weight->rows - from < side ? weight->rows - from : side;
+        const float *w = weight->blocks[i * weight->grid_cols + col / side] + col % side;
+        const int ahead_row = i < last ? i : last;
+        const float *next = ahead->weight->blocks[ahead_row * ahead->weight->grid_cols + ahead_col];
+        for (int k = 0; k < depth; k += step) {
+            const int some = depth - k < step ? depth - k : step;
+            for (int row = ahead->index; row < some; row += ahead->count)
+                fetch_row(next + (k + row) * side + within);
+            accumulate(rows, sums, x + from + k, x_stride, w + k * side, side, some);
+        }
     }
     store_tile(rows, sums, y, y_stride);
 }
@@ -69,15 +76,14 @@ INLINE void tile(const int rows, const int prefetch, const float *x, ptrdiff_t x
 INLINE void small_tile(const int rows, const float *x, ptrdiff_t x_stride, const float *w,
                        ptrdiff_t w_stride, int depth, float *y, ptrdiff_t y_stride) {
     vec sums[ROWS][COLUMNS] = {0};
-    accumulate(rows, 0, sums, x, x_stride, w, w_stride, depth, NULL);
+    accumulate(rows, sums, x, x_stride, w, w_stride, depth);
     store_tile(rows, sums, y, y_stride);
 }
 
 #define TILE(R)                                                                                    \
     static void tile_##R(const float *x, ptrdiff_t x_stride, const struct matrix *weight, int col, \
-                         const struct matrix *next, int next_col, float *y, ptrdiff_t y_stride) {  \
-        if (next) tile(R, 1, x, x_stride, weight, col, next, next_col, y, y_stride);               \
-        else tile(R, 0, x, x_stride, weight, col, NULL, 0, y, y_stride);                           \
+                         const struct ahead *ahead, float *y, ptrdiff_t y_stride) {                \
+        tile(R, x, x_stride, weight, col, ahead, y, y_stride);                                     \
     }                                                                                              \
     static void small_tile_##R(const float *x, ptrdiff_t x_stride, const float *w,                 \
                                ptrdiff_t w_stride, int depth, float *y, ptrdiff_t y_stride) {      \
@@ -95,7 +101,7 @@ TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
 #endif
 
 typedef void tile_function(const float *, ptrdiff_t, const struct matrix *, int,
-                           const struct matrix *, int, float *, ptrdiff_t);
+                           const struct ahead *, float *, ptrdiff_t);
 typedef void small_tile_function(const float *, ptrdiff_t, const float *, ptrdiff_t, int, float *,
                                  ptrdiff_t);
 static tile_function *const tiles[ROWS + 1] = BY_ROWS(tile);
@@ -133,20 +139,19 @@ static void finish(const struct product *p, float *y, const float *residual, int
 }
 
 /* One strip of columns for all rows. Rows are spread evenly over tiles: 13 are 7 + 6, not 12 + 1.
- * The last tile fetches the strip that comes next (of `next`, its first one, where this ends). */
+ * What comes next is the strip beside this one, or the first one of `next`. */
 static void product(const struct product *p, int strip_index, const struct matrix *next) {
     const int strip = COLUMNS * VECTOR, col = strip_index * strip;
-    const int count = (p->count + ROWS - 1) / ROWS;
-    int next_col = col + strip;
-    const struct matrix *ahead = p->weight;
-    if (next_col >= p->weight->cols) ahead = next, next_col = 0;
-    if (ahead && (ahead->side != p->weight->side)) ahead = NULL;
-    for (int i = 0, row = 0; i < count; i++) {
-        int rows = p->count * (i + 1) / count - row;
+    struct ahead ahead = {p->weight, col + strip, (p->count + ROWS - 1) / ROWS, 0};
+    if (ahead.col >= p->weight->cols) {
+        ahead.weight = next && next->side == p->weight->side ? next : p->weight;
+        ahead.col = 0;
+    }
+    for (int row = 0; ahead.index < ahead.count; ahead.index++) {
+        int rows = (int)((int64_t)p->count * (ahead.index + 1) / ahead.count) - row;
         float *y = p->y + row * p->y_stride + col;
         const float *residual = p->residual ? p->residual + row * p->y_stride + col : NULL;
-        tiles[rows](p->x + row * p->x_stride, p->x_stride, p->weight, col,
-                    i + 1 == count ? ahead : NULL, next_col, y, p->y_stride);
+        tiles[rows](p->x + row * p->x_stride, p->x_stride, p->weight, col, &ahead, y, p->y_stride);
         finish(p, y, residual, col, rows);
         row += rows;
     }

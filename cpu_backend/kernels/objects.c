@@ -276,6 +276,7 @@ struct job_object {
     struct job *job;
     struct encoder_object *encoder;
     PyObject *answer; /* bytes, when all is computed */
+    PyObject *spent;  /* a dict, then: step -> seconds */
 };
 
 static PyObject *new_job(PyTypeObject *type, PyObject *arguments, PyObject *names) {
@@ -300,6 +301,7 @@ static void free_job(PyObject *object) {
     if (self->job) job_end(self->job);
     Py_XDECREF(self->encoder);
     Py_XDECREF(self->answer);
+    Py_XDECREF(self->spent);
     dealloc_memory(object);
 }
 
@@ -331,6 +333,18 @@ static PyObject *add(PyObject *object, PyObject *list) {
     Py_RETURN_NONE;
 }
 
+static PyObject *seconds_by_step(const struct job *job) {
+    PyObject *spent = PyDict_New();
+    for (int step = 0; spent && step < JOB_STEPS; step++) {
+        double seconds;
+        const char *name = job_spent(job, step, &seconds);
+        PyObject *value = PyFloat_FromDouble(seconds);
+        if (!value || PyDict_SetItemString(spent, name, value)) Py_CLEAR(spent);
+        Py_XDECREF(value);
+    }
+    return spent;
+}
+
 /* Compute; True when all is done, False when somebody wants to be heard first. */
 static PyObject *run_job(PyObject *object, PyObject *none) {
     (void)none;
@@ -344,7 +358,8 @@ static PyObject *run_job(PyObject *object, PyObject *none) {
     if (progress == NO_MEMORY) return PyErr_NoMemory();
     if (progress == STOPPED) Py_RETURN_FALSE;
     const size_t bytes = job_rows(self->job) * (size_t)self->encoder->encoder.hidden * 4;
-    self->answer = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)bytes);
+    self->spent = seconds_by_step(self->job);
+    self->answer = self->spent ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)bytes) : NULL;
     if (!self->answer) return NULL;
     job_copy(self->job, (float *)PyBytes_AS_STRING(self->answer));
     job_end(self->job);
@@ -396,6 +411,12 @@ static PyObject *answer_of(PyObject *object, void *none) {
     return Py_NewRef(answer ? answer : Py_None);
 }
 
+static PyObject *spent_of(PyObject *object, void *none) {
+    (void)none;
+    PyObject *spent = ((struct job_object *)object)->spent;
+    return Py_NewRef(spent ? spent : Py_None);
+}
+
 static PyMethodDef job_methods[] = {
     {"add", add, METH_O, "Hand over the token ids of one more sequence; threads may begin."},
     {"run", run_job, METH_NOARGS, "Compute; False: stopped before the end, call again."},
@@ -405,6 +426,7 @@ static PyMethodDef job_methods[] = {
 };
 static PyGetSetDef job_attributes[] = {
     {"answer", answer_of, NULL, "float32 [sequences or tokens, hidden], when run is done.", NULL},
+    {"spent", spent_of, NULL, "Seconds by step, of all threads together, when run is done.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 static PyType_Slot job_slots[] = {

@@ -28,7 +28,7 @@ static struct slot *slots, *own;
 static size_t count;
 static int cores = 1;
 
-static int64_t now(void) {
+int64_t now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;

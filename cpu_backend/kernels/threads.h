@@ -36,6 +36,9 @@ void crew_call(struct crew *crew, int members);
 /* Wait until nobody is at work. */
 void crew_wait(struct crew *crew);
 
+/* Nanoseconds of a clock that only goes forward. */
+int64_t now(void);
+
 /* How many threads a call may use now: the cores, shared with the other processes that are at
  * work, as told by the slots of a file that all of them map. */
 void share_through(void *slots, size_t bytes, int cores);
