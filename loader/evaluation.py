@@ -102,7 +102,7 @@ class Evaluation:
         return vectors
 
     def _encode(self, model: Model) -> Array:
-        vectors = np.empty((len(self._ids), model.config.hidden), np.float32)
+        vectors = np.empty((len(self._ids), model.config.full_dimension), np.float32)
         for members in _batches([len(ids) for ids in self._ids]):
             batch = encoder.join([self._ids[i] for i in members])
             vectors[members] = encoder.encode(model, batch, lambda: None)

@@ -4,29 +4,21 @@ Follows sentence-transformers 6.2 in what each file means, in the format of vers
 older one. A module, mode or setting that the forward pass does not have is refused by name.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from pageformer.errors import InvalidCheckpoint
 from pageformer.loader.json_file import Json, read_json, read_object, read_object_if_present
+from pageformer.loader.steps import Step, check_settings, read_step, refused
 
-PREFIX = "sentence_transformers."
-TYPES = {
-    f"{PREFIX}models.Transformer": "Transformer",
-    f"{PREFIX}base.modules.transformer.Transformer": "Transformer",
-    f"{PREFIX}base.modules.Transformer": "Transformer",
-    f"{PREFIX}models.Pooling": "Pooling",
-    f"{PREFIX}sentence_transformer.modules.pooling.Pooling": "Pooling",
-    f"{PREFIX}sentence_transformer.modules.Pooling": "Pooling",
-    f"{PREFIX}models.Normalize": "Normalize",
-    f"{PREFIX}base.modules.normalize.Normalize": "Normalize",
-    f"{PREFIX}base.modules.Normalize": "Normalize",
-    f"{PREFIX}sentence_transformer.modules.normalize.Normalize": "Normalize",
-    f"{PREFIX}sentence_transformer.modules.Normalize": "Normalize",
-}
-SEQUENCES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
+TYPE = re.compile(
+    r"sentence_transformers\.(models|base\.modules|sentence_transformer\.modules)(\.\w+)?\.(\w+)"
+)
+KINDS = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
+MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 OLD_POOLING = {
     "pooling_mode_cls_token": "cls",
@@ -57,13 +49,8 @@ TRANSFORMER_HARMLESS: Mapping[str, tuple[Any, ...]] = {
     "config_kwargs": ({}, None),
 }
 MODEL_ARGUMENTS = {"torch_dtype", "dtype", "attn_implementation", "add_pooling_layer"}
-NORMALIZE_HARMLESS: Mapping[str, tuple[Any, ...]] = {
-    "module_input_name": ("sentence_embedding",),
-    "module_output_name": ("sentence_embedding", None),
-}
 MODEL_HARMLESS: Mapping[str, tuple[Any, ...]] = {
     "model_type": ("SentenceTransformer",),
-    "truncate_dim": (None,),
 }
 
 
@@ -72,8 +59,11 @@ class Pipeline:
     """Describe what stands around an encoder; the defaults are those of a plain directory."""
 
     folder: Path  # where the encoder's own files are
-    pooling: Literal["mean", "cls"] = "mean"
+    pooling: str = "mean"
+    include_prompt: bool = True
+    steps: tuple[Step, ...] = ()
     normalized: bool = False
+    truncate_dim: int = 0
     max_length: int | None = None  # None: the tokenizer's
     lowercase: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
@@ -90,24 +80,26 @@ def read_pipeline(directory: Path) -> Pipeline:
         return Pipeline(directory)
     modules = [_module(path, entry) for entry in _entries(path)]
     kinds = [kind for kind, _ in modules]
-    if kinds not in SEQUENCES:
+    if kinds[:2] != ["Transformer", "Pooling"] or {"Transformer", "Pooling"} & {*kinds[2:]}:
         raise InvalidCheckpoint(
             f"{path} has the modules {', '.join(kinds)}, expected Transformer, Pooling "
-            "and perhaps Normalize"
+            "and perhaps Dense, LayerNorm or Normalize"
         )
-    folders = {kind: directory / subfolder for kind, subfolder in modules}
-    if "Normalize" in folders:
-        _check_normalize(folders["Normalize"] / "config.json")
-    max_length, lowercase = _transformer(folders["Transformer"])
-    prompts, default_prompt_name = _prompts(directory / "config_sentence_transformers.json")
+    folders = [directory / subfolder for _, subfolder in modules]
+    read = [read_step(*module) for module in zip(kinds[2:], folders[2:], strict=True)]
+    steps = [step for step in read if step is not None]
+    normalized = bool(steps) and steps[-1].entry["kind"] == "normalize"
+    max_length, lowercase = _transformer(folders[0])
+    pooling, include_prompt = _pooling(folders[1] / "config.json")
     return Pipeline(
-        folder=folders["Transformer"],
-        pooling=_pooling(folders["Pooling"] / "config.json"),
-        normalized="Normalize" in folders,
+        folder=folders[0],
+        pooling=pooling,
+        include_prompt=include_prompt,
+        steps=tuple(steps[:-1] if normalized else steps),
+        normalized=normalized,
         max_length=max_length,
         lowercase=lowercase,
-        prompts=prompts,
-        default_prompt_name=default_prompt_name,
+        **_model_settings(directory / "config_sentence_transformers.json"),
     )
 
 
@@ -121,17 +113,17 @@ def _entries(path: Path) -> list[Json]:
 def _module(path: Path, entry: Json) -> tuple[str, str]:
     """Read one module's kind and folder."""
     kind, folder = entry.get("type"), entry.get("path", "")
-    if kind not in TYPES:
-        known = ", ".join(dict.fromkeys(TYPES.values()))
+    found = TYPE.fullmatch(str(kind))
+    if found is None or found[3] not in KINDS:
         raise InvalidCheckpoint(
-            f"{path} has a module of type {kind!r}, expected one of {known}",
+            f"{path} has a module of type {kind!r}, expected one of {', '.join(KINDS)}",
             hint="Pageformer loads only models that it computes exactly.",
         )
     if not isinstance(folder, str) or _leaves(folder):
         raise InvalidCheckpoint(f"{path} has a module outside its directory: {folder!r}")
     if entry.get("kwargs"):
-        raise _refused(path, "kwargs", entry["kwargs"], ([],))
-    return TYPES[kind], folder
+        raise refused(path, "kwargs", entry["kwargs"], ([],))
+    return found[3], folder
 
 
 def _leaves(folder: str) -> bool:
@@ -139,19 +131,17 @@ def _leaves(folder: str) -> bool:
     return path.is_absolute() or ".." in path.parts
 
 
-def _pooling(path: Path) -> Literal["mean", "cls"]:
+def _pooling(path: Path) -> tuple[str, bool]:
+    """Read the modes, joined by +, and whether a prompt is pooled too."""
     settings = read_object(path)
-    if settings.get("include_prompt", True) is not True:
-        raise _refused(path, "include_prompt", settings["include_prompt"], (True,))
     modes = _pooling_modes(settings)
-    if modes == ["mean"]:
-        return "mean"
-    if modes == ["cls"]:
-        return "cls"
-    raise InvalidCheckpoint(
-        f"{path} has pooling mode {' + '.join(map(str, modes))}, expected mean or cls",
-        hint="Pageformer loads only models that it computes exactly.",
-    )
+    unknown = [mode for mode in modes if mode not in MODES]
+    if unknown or not modes:
+        raise InvalidCheckpoint(
+            f"{path} has pooling mode {' + '.join(map(str, modes))}, expected {', '.join(MODES)}",
+            hint="Pageformer loads only models that it computes exactly.",
+        )
+    return "+".join(modes), bool(settings.get("include_prompt", True))
 
 
 def _pooling_modes(settings: Json) -> list[Any]:
@@ -163,20 +153,16 @@ def _pooling_modes(settings: Json) -> list[Any]:
     return modes or ["mean"]
 
 
-def _check_normalize(path: Path) -> None:
-    _check(path, read_object_if_present(path), NORMALIZE_HARMLESS)
-
-
 def _transformer(folder: Path) -> tuple[int | None, bool]:
     """Read the limit in tokens (None: the tokenizer's) and whether texts are lowercased."""
     path = next((folder / n for n in TRANSFORMER_FILES if (folder / n).exists()), None)
     if path is None:
         return None, False
     settings = read_object(path)
-    _check(path, settings, TRANSFORMER_HARMLESS)
+    check_settings(path, settings, TRANSFORMER_HARMLESS)
     modality = settings.get("modality_config", {"text": TEXT_MODALITY})
     if modality.get("text") != TEXT_MODALITY:
-        raise _refused(path, "modality_config", modality, ({"text": TEXT_MODALITY},))
+        raise refused(path, "modality_config", modality, ({"text": TEXT_MODALITY},))
     _check_arguments(path, settings, ("model_args", "model_kwargs"), MODEL_ARGUMENTS)
     tokenizer = _check_arguments(
         path, settings, ("tokenizer_args", "processor_kwargs"), {"model_max_length"}
@@ -192,7 +178,7 @@ def _check_arguments(path: Path, settings: Json, keys: Iterable[str], known: set
         arguments = settings.get(key) or {}
         for name in arguments:
             if name not in known | {"trust_remote_code"}:
-                raise _refused(path, f"{key}.{name}", arguments[name], ("nothing",))
+                raise refused(path, f"{key}.{name}", arguments[name], ("nothing",))
         found.update(arguments)
     return found
 
@@ -203,9 +189,10 @@ def _limit(path: Path, limit: Any) -> int | None:
     raise InvalidCheckpoint(f"{path} has max_seq_length = {limit!r}, expected a number of tokens")
 
 
-def _prompts(path: Path) -> tuple[dict[str, str], str | None]:
+def _model_settings(path: Path) -> Json:
+    """Read prompts, the default one's name, and how many dimensions are kept."""
     settings = read_object_if_present(path)
-    _check(path, settings, MODEL_HARMLESS)
+    check_settings(path, settings, MODEL_HARMLESS)
     found = settings.get("prompts") or {}
     prompts = {name: prompt if prompt is not None else "" for name, prompt in found.items()}
     default = settings.get("default_prompt_name")
@@ -213,18 +200,11 @@ def _prompts(path: Path) -> tuple[dict[str, str], str | None]:
         raise InvalidCheckpoint(
             f"{path} has default_prompt_name = {default!r}, which is not among its prompts"
         )
-    return prompts, default
-
-
-def _check(path: Path, settings: Json, harmless: Mapping[str, tuple[Any, ...]]) -> None:
-    for key, values in harmless.items():
-        if key in settings and settings[key] not in values:
-            raise _refused(path, key, settings[key], values)
-
-
-def _refused(path: Path, key: str, value: Any, expected: Iterable[Any]) -> InvalidCheckpoint:
-    wanted = " or ".join(str(choice) for choice in expected)
-    return InvalidCheckpoint(
-        f"{path} has {key} = {value!r}, expected {wanted}",
-        hint="Pageformer loads only models that it computes exactly.",
-    )
+    kept = settings.get("truncate_dim")
+    if kept is not None and (not isinstance(kept, int) or isinstance(kept, bool) or kept < 1):
+        raise refused(path, "truncate_dim", kept, ("a number of dimensions",))
+    return {
+        "prompts": prompts,
+        "default_prompt_name": default,
+        "truncate_dim": kept or 0,
+    }

@@ -326,17 +326,14 @@ def test_token_ids_beyond_the_word_table_are_named(bert: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "changes", "named"),
     [
-        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "max + mean"),
-        ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}, "lasttoken"),
-        ("1_Pooling/config.json", {"pooling_mode": ["mean", "cls"]}, "mean + cls"),
+        ("1_Pooling/config.json", {"pooling_mode": ["mean", "most"]}, "mean + most"),
         ("1_Pooling/config.json", {"pooling_mode": "golden"}, "golden"),
-        ("1_Pooling/config.json", {"include_prompt": False}, "include_prompt = False"),
         ("sentence_bert_config.json", {"transformer_task": "fill-mask"}, "fill-mask"),
         ("sentence_bert_config.json", {"query_length": 32}, "query_length = 32"),
         ("sentence_bert_config.json", {"max_seq_length": "long"}, "max_seq_length = 'long'"),
         ("sentence_bert_config.json", {"model_args": {"use_x": 1}}, "model_args.use_x = 1"),
         ("sentence_bert_config.json", {"modality_config": {"image": {}}}, "modality_config"),
-        ("config_sentence_transformers.json", {"truncate_dim": 64}, "truncate_dim = 64"),
+        ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim = 0"),
         ("config_sentence_transformers.json", {"model_type": "CrossEncoder"}, "CrossEncoder"),
         ("config_sentence_transformers.json", {"default_prompt_name": "x"}, "'x'"),
         ("tokenizer_config.json", {"truncation_side": "left"}, "truncation_side = 'left'"),
@@ -352,12 +349,53 @@ def test_a_setting_that_is_not_computed_is_named(
 
 @pytest.mark.parametrize(
     "type",
-    ["sentence_transformers.models.Dense", "modeling.Pooling", "custom_st.Transformer", None],
+    [
+        "sentence_transformers.models.WeightedLayerPooling",
+        "sentence_transformers.models.LSTM",
+        "sentence_transformers.base.modules.router.Router",
+        "modeling.Pooling",
+        "custom_st.Transformer",
+        None,
+    ],
 )
 def test_an_unknown_module_is_named(bert: Path, type: str | None) -> None:
     modules = json.loads((bert / "modules.json").read_text())
     (bert / "modules.json").write_text(json.dumps([*modules, {"path": "", "type": type}]))
     assert repr(type) in refusal(bert).message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("activation_function", "torch.nn.modules.activation.Softplus"),
+        ("module_input_name", "token_embeddings"),
+        ("out_features", 0),
+    ],
+)
+def test_a_dense_module_that_is_not_computed_is_named(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    directory = tiny_models.write("bert-dense", tmp_path)
+    edit(directory / "2_Dense" / "config.json", **{key: value})
+    assert f"2_Dense/config.json has {key} = {value!r}, expected" in refusal(directory).message
+
+
+def test_a_dense_module_with_other_tensors_is_named(tmp_path: Path) -> None:
+    directory = tiny_models.write("bert-dense", tmp_path)
+    edit(directory / "2_Dense" / "config.json", bias=False)
+    assert refusal(directory).message == (
+        f"{directory / '2_Dense'} has unexpected tensors: linear.bias"
+    )
+    edit(directory / "2_Dense" / "config.json", bias=True, out_features=51)
+    assert "2_Dense/linear.weight is [50, 96], expected [51, 96]" in refusal(directory).message
+
+
+def test_pickled_weights_of_a_module_are_refused_with_the_line_that_converts_them(
+    tmp_path: Path,
+) -> None:
+    folder = tiny_models.write("bert-dense", tmp_path) / "2_Dense"
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "pickled" in refusal(folder.parent).message
 
 
 def test_modules_in_another_order_are_refused(bert: Path) -> None:

@@ -145,12 +145,13 @@ def test_a_prompt_stands_before_the_text(models: psycopg.Connection, name: str) 
         np.testing.assert_allclose(vector, expected, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("name", ["bert-prompts", "bert-prompt-not-pooled"])
 @pytest.mark.parametrize("prompt_name", ["query", "passage"])
-def test_a_prompt_is_found_by_name(models: psycopg.Connection, prompt_name: str) -> None:
-    expected = recorded("bert-prompts")[f"prompt_{prompt_name}"]
+def test_a_prompt_is_found_by_name(models: psycopg.Connection, name: str, prompt_name: str) -> None:
+    expected = recorded(name)[f"prompt_{prompt_name}"]
     for text, vector in zip(SHORT, expected, strict=True):
         options = f", prompt_name => '{prompt_name}'"
-        found = encode(models, TEXTS[text], "bert-prompts", options)
+        found = encode(models, TEXTS[text], name, options)
         np.testing.assert_allclose(found, vector, rtol=0, atol=TOLERANCE)
 
 

@@ -5,7 +5,7 @@ Written here and not by the libraries, so that tests do not depend on what these
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Json = dict[str, Any]
+Step = tuple[str, Json, dict[str, tuple[int, ...]]]  # kind, settings, tensors
 Array = npt.NDArray[Any]
 Format = Literal["F32", "F16", "BF16"]
 
@@ -88,15 +89,45 @@ def write_sentence_files(
         directory / "1_Pooling" / "config.json",
         {
             "word_embedding_dimension": hidden,
-            "pooling_mode_cls_token": pooling == "cls",
-            "pooling_mode_mean_tokens": pooling == "mean",
-            "pooling_mode_max_tokens": False,
-            "pooling_mode_mean_sqrt_len_tokens": False,
+            **{key: mode in pooling.split("+") for key, mode in OLD_MODES.items()},
         },
     )
 
 
-def write_new_sentence_files(directory: Path, hidden: int, pooling: str, normalized: bool) -> None:
+OLD_MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+def write_steps(directory: Path, steps: Sequence[Step], seed: int) -> None:
+    """Add modules behind pooling to modules.json: what they are, their settings, their weights."""
+    modules = json.loads((directory / "modules.json").read_text())
+    draw = np.random.RandomState(seed)
+    for kind, settings, shapes in steps:
+        number = len(modules)
+        folder = directory / f"{number}_{kind}"
+        write_json(folder / "config.json", settings)
+        if shapes:
+            tensors = {name: draw.standard_normal(shape) * 0.3 for name, shape in shapes.items()}
+            write_safetensors(folder / "model.safetensors", tensors)
+        type = f"sentence_transformers.models.{kind}"
+        modules.append({"idx": number, "name": str(number), "path": folder.name, "type": type})
+    write_json(directory / "modules.json", modules)
+
+
+def write_new_sentence_files(
+    directory: Path,
+    hidden: int,
+    pooling: str,
+    normalized: bool,
+    include_prompt: bool = True,
+    sentence: Json | None = None,
+) -> None:
     """Write the same in the newer dialect, of sentence-transformers 6."""
     base = "sentence_transformers"
     types = [
@@ -125,9 +156,14 @@ def write_new_sentence_files(directory: Path, hidden: int, pooling: str, normali
             "prompts": {"query": "", "document": ""},
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
+            **(sentence or {}),
         },
     )
     write_json(
         directory / "1_Pooling" / "config.json",
-        {"embedding_dimension": hidden, "pooling_mode": pooling, "include_prompt": True},
+        {
+            "embedding_dimension": hidden,
+            "pooling_mode": pooling.split("+") if "+" in pooling else pooling,
+            "include_prompt": include_prompt,
+        },
     )

@@ -7,17 +7,18 @@ computed from these files by the real libraries, and the tests load the same fil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import tiny_tokenizers
 from tiny_files import (
     Format,
     Json,
+    Step,
     write_json,
     write_new_sentence_files,
     write_safetensors,
     write_sentence_files,
     write_shards,
+    write_steps,
 )
 from tiny_weights import (
     HEADS,
@@ -35,6 +36,38 @@ from tiny_weights import (
 LIMIT = 128  # tokens
 SHARDS = 3
 
+ALL_MODES = "cls+max+mean+mean_sqrt_len_tokens+weightedmean+lasttoken"
+PROMPTS: Json = {
+    "prompts": {"query": "query: ", "passage": "This is a passage.  "},
+    "default_prompt_name": "query",
+}
+
+
+def dense(
+    inputs: int, outputs: int, activation: str, bias: bool = True, residual: bool = False
+) -> Step:
+    """Describe a Dense module."""
+    settings: Json = {
+        "in_features": inputs,
+        "out_features": outputs,
+        "bias": bias,
+        "activation_function": f"torch.nn.modules.{activation}",
+    }
+    shapes: dict[str, tuple[int, ...]] = {"linear.weight": (outputs, inputs)}
+    if bias:
+        shapes["linear.bias"] = (outputs,)
+    if residual:
+        settings["use_residual"] = True
+        if inputs != outputs:
+            shapes["residual.weight"] = (outputs, inputs)
+    return "Dense", settings, shapes
+
+
+def layer_norm(width: int) -> Step:
+    """Describe a LayerNorm module."""
+    shape = (width,)
+    return "LayerNorm", {"dimension": width}, {"norm.weight": shape, "norm.bias": shape}
+
 
 @dataclass(frozen=True)
 class TinyModel:
@@ -43,7 +76,7 @@ class TinyModel:
     family: str
     seed: int
     layers: int = 2
-    pooling: Literal["mean", "cls"] | None = "mean"  # None: no sentence-transformers files
+    pooling: str | None = "mean"  # None: no sentence-transformers files
     normalized: bool = False
     format: Format = "F32"
     sharded: bool = False
@@ -54,6 +87,8 @@ class TinyModel:
     transformer: Json = field(default_factory=lambda: {"max_seq_length": LIMIT})
     sentence: Json = field(default_factory=dict)
     new_dialect: bool = False  # sentence-transformers 6 changed its files
+    include_prompt: bool = True  # in pooling
+    steps: tuple[Step, ...] = ()  # modules behind pooling
 
 
 MODELS: dict[str, TinyModel] = {
@@ -65,14 +100,35 @@ MODELS: dict[str, TinyModel] = {
     "bert-f16": TinyModel("bert", 14, normalized=True, format="F16"),
     "bert-bf16": TinyModel("bert", 15, pooling="cls", format="BF16"),
     "bert-sharded": TinyModel("bert", 16, layers=3, sharded=True, config={"hidden_act": "relu"}),
-    "bert-prompts": TinyModel(
+    "bert-prompts": TinyModel("bert", 17, normalized=True, sentence=PROMPTS),
+    "bert-max": TinyModel("bert", 71, pooling="max", normalized=True),
+    "bert-all-modes": TinyModel("bert", 72, pooling=ALL_MODES),
+    "bert-prompt-not-pooled": TinyModel(
+        "bert", 73, pooling=ALL_MODES, new_dialect=True, include_prompt=False, sentence=PROMPTS
+    ),
+    "bert-dense": TinyModel(
         "bert",
-        17,
-        normalized=True,
-        sentence={
-            "prompts": {"query": "query: ", "passage": "This is a passage.  "},
-            "default_prompt_name": "query",
-        },
+        74,
+        steps=(
+            dense(HIDDEN, 50, "activation.Tanh"),
+            ("Dropout", {"dropout": 0.2}, {}),
+            layer_norm(50),
+            dense(50, 70, "linear.Identity", residual=True),
+            dense(70, 70, "activation.SiLU", residual=True),
+            ("Normalize", {}, {}),
+        ),
+        sentence={"truncate_dim": 45},
+    ),
+    "distilbert-dense": TinyModel(
+        "distilbert",
+        75,
+        pooling="cls+mean",
+        steps=(
+            ("Normalize", {}, {}),
+            dense(2 * HIDDEN, 150, "activation.GELU", bias=False),
+            dense(150, 40, "activation.Sigmoid"),
+            dense(40, 40, "activation.ReLU"),
+        ),
     ),
     "bert-lowercase": TinyModel(
         "bert", 18, lowercase=False, transformer={"max_seq_length": 17, "do_lower_case": True}
@@ -128,11 +184,20 @@ def write_model(directory: Path, model: TinyModel) -> None:
     write_json(directory / "tokenizer.json", tokenizer)
     write_json(directory / "tokenizer_config.json", tokenizer_config(model))
     if model.pooling and model.new_dialect:
-        write_new_sentence_files(directory, HIDDEN, model.pooling, model.normalized)
+        write_new_sentence_files(
+            directory,
+            HIDDEN,
+            model.pooling,
+            model.normalized,
+            model.include_prompt,
+            model.sentence,
+        )
     elif model.pooling:
         write_sentence_files(
             directory, HIDDEN, model.pooling, model.normalized, model.transformer, model.sentence
         )
+    if model.steps:
+        write_steps(directory, model.steps, model.seed)
 
 
 def tensors_of(model: TinyModel, vocabulary: int) -> Mapping[str, Array | Ids]:

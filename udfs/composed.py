@@ -28,11 +28,18 @@ class ComposedEncoder:
         dimensions: int | None,
         normalized: bool | None,
         pulse: Pulse,
+        skip: int = 0,
     ) -> list[str]:
-        """Encode sequences of token ids, in order."""
-        pooled = encode(self._model, list(sequences), pulse)
-        chosen = self._model.config.normalized if normalized is None else normalized
-        return [vector_text(v) for v in finish(self._model, pooled, dimensions, chosen)]
+        """Encode sequences of token ids, in order; the first `skip` tokens are not pooled."""
+        vectors = encode(self._model, list(sequences), pulse, skip)
+        config = self._model.config
+        if config.truncate_dim and config.normalized and normalized is None:
+            vectors = self._model.operators.normalize(vectors)  # as its library does: then cut
+            chosen = dimensions is not None
+        else:
+            chosen = config.normalized if normalized is None else normalized
+        cut = dimensions or config.truncate_dim or None
+        return [vector_text(v) for v in finish(self._model, vectors, cut, chosen)]
 
     def states(
         self, ids: Sequence[int], dimensions: int | None, normalized: bool | None, pulse: Pulse
@@ -43,12 +50,12 @@ class ComposedEncoder:
         return [vector_text(v) for v in finish(self._model, states, dimensions, bool(normalized))]
 
 
-def encode(model: Model, sequences: Sequence[Sequence[int]], pulse: Pulse) -> Array:
-    """Encode sequences of token ids, before `normalized`.  # -> [sequences, hidden]"""
-    pooled = np.empty((len(sequences), model.config.hidden), np.float32)
+def encode(model: Model, sequences: Sequence[Sequence[int]], pulse: Pulse, skip: int = 0) -> Array:
+    """Encode sequences of token ids, before `normalized`.  # -> [sequences, width]"""
+    pooled = np.empty((len(sequences), model.config.full_dimension), np.float32)
     for members in micro_batches([len(ids) for ids in sequences]):
         batch = encoder.join([sequences[i] for i in members])
-        pooled[members] = model.operators.to_host(encoder.encode(model, batch, pulse))
+        pooled[members] = model.operators.to_host(encoder.encode(model, batch, pulse, skip))
     return pooled
 
 

@@ -5,9 +5,9 @@ batch: one `[tokens, hidden]` matrix and the offsets of its sequences.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,10 +36,36 @@ def join(sequences: Sequence[Sequence[int]]) -> Batch:
     return Batch(ids, offsets.tolist())
 
 
-def encode(model: Model, batch: Batch, pulse: Pulse) -> Array:
-    """Compute one vector per sequence, before `normalized`.  # ids [n] -> [sequences, hidden]"""
+def encode(model: Model, batch: Batch, pulse: Pulse, skip: int = 0) -> Array:
+    """Compute one vector per sequence, before `normalized`.  # ids [n] -> [sequences, width]
+
+    skip: so many tokens of each sequence are not pooled.
+    """
     states = token_states(model, batch, pulse)
-    return model.operators.pool(states, batch.offsets, model.config.pooling)
+    modes = model.config.pooling.split("+")
+    pooled = [model.operators.pool(states, batch.offsets, mode, skip) for mode in modes]
+    return modules(model, pooled[0] if len(pooled) == 1 else model.operators.beside(pooled))
+
+
+def modules(model: Model, x: Array) -> Array:
+    """Run what sentence-transformers puts behind pooling.  # [sequences, pooled] -> [s, width]"""
+    for i, module in enumerate(model.config.modules):
+        if module["kind"] == "normalize":
+            x = model.operators.normalize(x)
+        elif module["kind"] == "layer_norm":
+            x = model.operators.layer_norm(x, model.norm(f"module.{i}", module["eps"]))
+        else:
+            x = dense(model, f"module.{i}", module, x)
+    return x
+
+
+def dense(model: Model, name: str, module: Mapping[str, Any], x: Array) -> Array:
+    """Compute activation(x W + bias), plus x or a projection of it.  # [n, k] -> [n, m]"""
+    plain, linear = model.linear(name), model.operators.linear
+    residual = x if module.get("residual") else None
+    if module.get("projected_residual"):
+        residual = model.operators.matmul(x, model.matrices[f"{name}.residual.weight"])
+    return linear(x, plain.weight, plain.bias, module["activation"], residual)
 
 
 def token_states(model: Model, batch: Batch, pulse: Pulse) -> Array:

@@ -25,8 +25,9 @@ class Encoder(Protocol):
         dimensions: int | None,
         normalized: bool | None,
         pulse: Pulse,
+        skip: int = 0,
     ) -> list[str]:
-        """Compute one vector per sequence, in order."""
+        """Compute one vector per sequence, in order; its first `skip` tokens are not pooled."""
 
     def states(
         self, ids: Sequence[int], dimensions: int | None, normalized: bool | None, pulse: Pulse
@@ -72,13 +73,18 @@ def prompted(config: Config, text: str, options: Options) -> str:
     Raises InvalidInput or NotBuilt for options that cannot be followed, and UnknownName for a
     prompt name that the model does not have.
     """
+    return prompt_of(config, options) + text
+
+
+def prompt_of(config: Config, options: Options) -> str:
+    """Check the options and return the prompt that they choose, as `prompted` does."""
     options.check(config)
     if options.prompt is not None:
-        return options.prompt + text
+        return options.prompt
     name = options.prompt_name or config.default_prompt_name
     if name is None:
-        return text
+        return ""
     if name not in config.prompts:
         known = ", ".join(sorted(config.prompts)) or "none"
         raise UnknownName(f'this model has no prompt "{name}"', hint=f"its prompts: {known}")
-    return config.prompts[name] + text
+    return config.prompts[name]

@@ -16,10 +16,10 @@ from pageformer.udfs.operators import Norm, Operators
 
 @dataclass(frozen=True)
 class Linear:
-    """Hold a linear map: weight `[in, out]` and bias `[out]`."""
+    """Hold a linear map: weight `[in, out]`, and bias `[out]` where it has one."""
 
     weight: BlockMatrix
-    bias: Array
+    bias: Array | None
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Model:
 
     def linear(self, name: str) -> Linear:
         """Return the linear map `name`."""
-        return Linear(self.matrices[f"{name}.weight"], self.vectors[f"{name}.bias"])
+        return Linear(self.matrices[f"{name}.weight"], self.vectors.get(f"{name}.bias"))
 
-    def norm(self, name: str) -> Norm:
+    def norm(self, name: str, eps: float | None = None) -> Norm:
         """Return the layer norm `name`."""
         weight, bias = self.vectors[f"{name}.weight"], self.vectors[f"{name}.bias"]
-        return Norm(weight, bias, self.config.norm_eps)
+        return Norm(weight, bias, self.config.norm_eps if eps is None else eps)
 
     def _layer(self, name: str) -> Layer:
         feeds = self.config.intermediate > 0

@@ -7,6 +7,7 @@ interface (CuPy) inherits all of it.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -193,13 +194,20 @@ class Operators:
             x[rows] = function(self.xp, x[rows])
         return x
 
-    def pool(self, x: Array, offsets: Sequence[int], how: str) -> Array:
-        """Make a row of each sequence: its first token, or the mean.  # [n, w] -> [s, w]"""
+    def pool(self, x: Array, offsets: Sequence[int], how: str, skip: int = 0) -> Array:
+        """Make a row of each sequence, of its tokens behind `skip`.  # [n, w] -> [s, w]
+
+        how: a mode of sentence-transformers' Pooling: mean, cls, max, lasttoken ...
+        """
         out = self.xp.zeros((len(offsets) - 1, x.shape[1]), np.float32)
         for s, (start, stop) in enumerate(itertools.pairwise(offsets)):
-            if stop > start:
-                out[s] = x[start] if how == "cls" else x[start:stop].mean(axis=0)
+            if stop > start + skip:
+                out[s] = POOLING[how](self.xp, x[start + skip : stop], skip)
         return out  # type: ignore[no-any-return]
+
+    def beside(self, parts: Sequence[Array]) -> Array:
+        """Put matrices side by side.  # [n, w] ... -> [n, sum of w]"""
+        return self.xp.concatenate(parts, axis=1)  # type: ignore[no-any-return]
 
     def normalize(self, x: Array) -> Array:
         """Scale each row to length 1; a zero row stays zero.  # [n, w] -> [n, w]"""
@@ -216,6 +224,22 @@ def equal_lengths(offsets: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         if length:
             yield length, start, stop
         start = stop
+
+
+def weighted_mean(xp: Any, x: Array, skip: int) -> Array:
+    """Average rows, each weighted by its place in the sequence (Muennighoff 2022).  # [n, w]"""
+    weight = xp.arange(skip + 1, skip + 1 + x.shape[0], dtype=np.float32)
+    return weight @ x / weight.sum()  # type: ignore[no-any-return]
+
+
+POOLING: dict[str, Callable[[Any, Array, int], Array]] = {
+    "mean": lambda xp, x, skip: x.mean(axis=0),
+    "cls": lambda xp, x, skip: x[0],
+    "max": lambda xp, x, skip: x.max(axis=0),
+    "mean_sqrt_len_tokens": lambda xp, x, skip: x.sum(axis=0) / np.float32(math.sqrt(len(x))),
+    "weightedmean": weighted_mean,
+    "lasttoken": lambda xp, x, skip: x[-1],
+}
 
 
 def relu(xp: Any, x: Array) -> Array:
@@ -238,6 +262,16 @@ def gelu_tanh(xp: Any, x: Array) -> Array:
     return np.float32(0.5) * x * (np.float32(1) + xp.tanh(inner))  # type: ignore[no-any-return]
 
 
+def silu(xp: Any, x: Array) -> Array:
+    """Compute x sigmoid(x) (Elfwing et al. 2018)."""
+    return x * sigmoid(xp, x)
+
+
+def sigmoid(xp: Any, x: Array) -> Array:
+    """Compute 1 / (1 + exp(-x)) by tanh, which does not overflow."""
+    return np.float32(0.5) + np.float32(0.5) * xp.tanh(np.float32(0.5) * x)  # type: ignore[no-any-return]
+
+
 def horner(coefficients: Sequence[float], t: Array) -> Array:
     """Evaluate a polynomial in t, constant term first."""
     y = t * np.float32(coefficients[-1])
@@ -252,4 +286,7 @@ ACTIVATIONS: dict[str, Callable[[Any, Array], Array]] = {
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "relu": relu,
+    "silu": silu,
+    "sigmoid": sigmoid,
+    "tanh": lambda xp, x: xp.tanh(x),
 }

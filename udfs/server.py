@@ -56,7 +56,10 @@ def encode_batch(
             tokens.append(version.tokenizer.encode(prompted, chosen.truncate))
             yield tokens[-1].ids
 
-    vectors = version.encoder.vectors(sequences(), chosen.dimensions, chosen.normalized, spi.pulse)
+    skip = not_pooled(version, chosen)
+    vectors = version.encoder.vectors(
+        sequences(), chosen.dimensions, chosen.normalized, spi.pulse, skip
+    )
     tell_cuts(resolved, version, tokens)
     answer: list[str | None] = [None] * len(inputs)
     for i, vector in zip(present, vectors, strict=True):
@@ -140,9 +143,21 @@ def encode_one(
         return None
     tell_cuts(resolved, version, [tokens])
     [vector] = version.encoder.vectors(
-        [tokens.ids], options.dimensions, options.normalized, spi.pulse
+        [tokens.ids],
+        options.dimensions,
+        options.normalized,
+        spi.pulse,
+        not_pooled(version, options),
     )
     return vector
+
+
+def not_pooled(version: Version, options: Options) -> int:
+    """Count the tokens of a prompt that the model wants left out of pooling."""
+    if version.config.include_prompt:
+        return 0
+    prompt = encoding.prompt_of(version.config, options)
+    return version.tokenizer.prompt_length(prompt) if prompt else 0
 
 
 def all_tokens(input: str | None, model: str | None) -> Iterator[Any]:

@@ -71,6 +71,12 @@ class Tokenizer:
             return self._cut(encoding, truncate)
         return Tokens(self._library.post_process(encoding).ids, cut=False)
 
+    def prompt_length(self, prompt: str) -> int:
+        """Count the tokens of a prompt, without a special one behind it."""
+        ids = self.encode(prompt).ids
+        last = self._library.get_added_tokens_decoder().get(ids[-1]) if ids else None
+        return len(ids) - (last is not None and last.special)
+
     def encode_end(self, text: str, truncate: str | None) -> Tokens | None:
         """Tokenise the near end of a longer text; None when it is too short to tell the ids."""
         encoding = self._encode(text, truncate)

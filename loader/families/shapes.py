@@ -15,7 +15,24 @@ def expected_shapes(config: Config) -> dict[str, Shape]:
     shapes = dict(_embeddings(config))
     for layer in range(config.layers):
         shapes.update((f"layer.{layer}.{name}", shape) for name, shape in _layer(config))
+    shapes.update(_modules(config))
     return shapes
+
+
+def _modules(config: Config) -> Iterator[tuple[str, Shape]]:
+    """Name what stands behind pooling, each module's input being the output of the last."""
+    inputs = config.pooled
+    for i, module in enumerate(config.modules):
+        width = module.get("width", inputs)
+        if module["kind"] == "dense":
+            yield f"module.{i}.weight", (inputs, width)
+            if module.get("projected_residual"):
+                yield f"module.{i}.residual.weight", (inputs, width)
+        elif module["kind"] == "layer_norm":
+            yield f"module.{i}.weight", (inputs,)
+        if module.get("bias") or module["kind"] == "layer_norm":
+            yield f"module.{i}.bias", (width,)
+        inputs = width
 
 
 def _embeddings(config: Config) -> Iterator[tuple[str, Shape]]:

@@ -4,8 +4,9 @@ One `.npz` per model. Every text goes through alone, in float32, so that no padd
 """
 
 import importlib.util
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,17 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def main() -> None:
-    """Record MiniLM, every tiny model and the encoders."""
+    """Record MiniLM, every tiny model and the encoders, or those that are named."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     RECORDED.mkdir(exist_ok=True)
-    write("minilm", readings(minilm_directory()))
+    wanted = set(sys.argv[1:])
     with tempfile.TemporaryDirectory() as folder:
-        for name in tiny_models.MODELS:
-            write(name, readings(tiny_models.write(name, Path(folder))))
-        for name in tiny_models.ENCODERS:
-            write(name, encoder_readings(tiny_models.write(name, Path(folder))))
+        for name, take in READINGS.items():
+            if name in wanted or not wanted:
+                found = name == "minilm"
+                directory = minilm_directory() if found else tiny_models.write(name, Path(folder))
+                write(name, take(directory))
 
 
 def write(name: str, arrays: Arrays) -> None:
@@ -127,6 +129,12 @@ def encoder_readings(directory: Path) -> Arrays:
         **{f"output_{name}": y for name, y in outputs.items()},
     }
 
+
+READINGS: Mapping[str, Callable[[Path], Arrays]] = {
+    "minilm": readings,
+    **dict.fromkeys(tiny_models.MODELS, readings),
+    **dict.fromkeys(tiny_models.ENCODERS, encoder_readings),
+}
 
 if __name__ == "__main__":
     main()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -26,27 +27,28 @@ def build_environment(folder: Path) -> Path:
     return python
 
 
-def record(python: Path) -> None:
-    """Run `libraries.py`, on one thread so that sums have one order, and without a network."""
+def record(python: Path, names: Sequence[str]) -> None:
+    """Run `libraries.py` for the named models or all, on one thread so that sums have one order, and without a network."""
     quiet = {
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONPATH": str(HERE.parent),
     }
-    subprocess.run([python, HERE / "libraries.py"], check=True, env={**os.environ, **quiet})
+    subprocess.run([python, HERE / "libraries.py", *names], check=True, env={**os.environ, **quiet})
 
 
 def main() -> None:
     """Record everything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", type=Path, help="an interpreter that has the libraries")
-    python = parser.parse_args().python
-    if python:
-        record(python)
+    parser.add_argument("names", nargs="*", help="models to record; all of them by default")
+    given = parser.parse_args()
+    if given.python:
+        record(given.python, given.names)
         return
     with tempfile.TemporaryDirectory() as folder:
-        record(build_environment(Path(folder) / "environment"))
+        record(build_environment(Path(folder) / "environment"), given.names)
 
 
 if __name__ == "__main__":

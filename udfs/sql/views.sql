@@ -22,7 +22,7 @@ select
     v.id = m.deployed_id as deployed,
     pg_catalog.encode(v.hash, 'hex') as hash,
     c.family,
-    c.hidden as dimension,
+    coalesce(c.dimension, c.hidden) as dimension,
     c.layers,
     nullif(c.max_length, 0) as max_length,
     v.parameters,
@@ -35,7 +35,7 @@ select
 from pageformer.usable_model m
 join pageformer.version v on v.model_id = m.id
 cross join lateral pg_catalog.json_to_record(v.config::json)
-    c (family text, hidden integer, layers integer, max_length integer);
+    c (family text, hidden integer, dimension integer, layers integer, max_length integer);
 
 create or replace view pageformer.models with (security_barrier) as
 select
