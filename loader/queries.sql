@@ -29,7 +29,7 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 returning id
 
 -- name: deploy
-update pageformer.model set deployed_id = $2 where id = $1
+select pageformer.set_deployed($1::integer, $2::integer)
 
 -- name: copy_pages
 copy pageformer.page (hash, format, block_rows, block_cols, data) from stdin (format binary)

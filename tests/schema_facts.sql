@@ -67,6 +67,12 @@ facts (part, object, place, fact) as (
     left join pg_attribute a on a.attrelid = c.oid and a.attnum = g.subobject and g.subobject > 0
 
     union all
+    select 3, c.oid::regclass::text, 999, format('    row security: %s for %s', r.polname,
+        case r.polcmd when 'r' then 'select' else 'all' end)
+    from pg_class c join ours n on n.oid = c.relnamespace join pg_policy r on r.polrelid = c.oid
+    where c.relrowsecurity
+
+    union all
     select 4, p.oid::regprocedure::text, 0, format('%s %s.%s(%s) returns %s of %s',
         case p.prokind when 'a' then 'aggregate' else 'function' end, n.name, p.proname,
         pg_get_function_arguments(p.oid), pg_get_function_result(p.oid),

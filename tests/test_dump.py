@@ -14,9 +14,12 @@ from temporary_cluster import temporary_cluster
 from test_migrations import EXPECTED, empty_database, facts
 
 from pageformer.cluster import Cluster
+from pageformer.embed import embed
+from pageformer.embedded_column import Request
 from pageformer.loader.load import load
 from pageformer.migrations import install
 
+ROOT = Path(__file__).parents[1]
 TEXTS = ["", "a", "a longer text, of several words", "naïve 😀 日本語"]
 
 # Objects of a user's own that call the model, in a schema that is dumped before pageformer.
@@ -161,3 +164,63 @@ def test_a_dump_restored_without_its_roles_encodes_and_migrating_mends_the_rest(
         install.upgrade(restored)
         assert facts(restored) == EXPECTED.read_text()
         assert vectors(restored, user="anybody") == vectors(source)
+
+
+def test_a_generated_column_is_restored_after_the_pages_it_needs(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Schema aaa sorts before pageformer: a plain restore would compute it without a model."""
+    dsn = create_database(cluster, "generated")
+    with psycopg.connect(dsn, autocommit=True) as session:
+        load(session, tiny_models.write("bert-mean", tmp_path), name="tiny")
+        session.execute(
+            "create schema aaa; create table aaa.doc (body text, embedding vector "
+            "generated always as (pageformer.encode_pinned(body, 'tiny@v1')) stored);"
+            "insert into aaa.doc values ('a text'), ('another text')"
+        )
+    held = "select body, embedding::text from aaa.doc order by body"
+    with psycopg.connect(dsn) as session:
+        before = session.execute(held).fetchall()
+    file = tmp_path / "dump"
+    subprocess.run([cluster.bin / "pg_dump", "-Fc", f"--file={file}", dsn], check=True)
+    drop_database(cluster, "generated")
+
+    at_once = empty_database(cluster, "restored_at_once")
+    subprocess.run([cluster.bin / "pg_restore", "-d", at_once, file], capture_output=True)
+    with psycopg.connect(at_once) as session:
+        assert session.execute(held).fetchall() == []
+    drop_database(cluster, "restored_at_once")
+
+    restored = empty_database(cluster, "restored_in_order")
+    recipe = (ROOT / "docs" / "operations.md").read_text()
+    [steps] = re.findall(r"(?<=```sh\n)(?:pg_restore .*\n)+(?=```)", recipe)
+    for step in steps.splitlines():
+        words = step.replace("=copy dump", f"={restored}").split()
+        command = [cluster.bin / words[0], "--exit-on-error", *words[1:], file]
+        subprocess.run(command, check=True)
+    with psycopg.connect(restored) as session:
+        assert session.execute(held).fetchall() == before
+    drop_database(cluster, "restored_in_order")
+
+
+def test_a_restored_column_is_as_fresh_as_it_was(cluster: Cluster, tmp_path: Path) -> None:
+    dsn = create_database(cluster, "followed")
+    with psycopg.connect(dsn, autocommit=True) as session:
+        load(session, tiny_models.write("bert-mean", tmp_path), name="tiny")
+        session.execute(
+            "create schema zzz; create table zzz.doc (id integer primary key, body text, v vector);"
+            "insert into zzz.doc select n, 'text ' || n from generate_series(1, 9) n"
+        )
+        request = Request("zzz.doc", "body", "v", "tiny", where="id > 2", follow=True)
+        assert embed(dsn, request) == 7
+        session.execute("update zzz.doc set body = 'changed' where id = 5")
+    done = subprocess.run([cluster.bin / "pg_dump", dsn], capture_output=True, check=True)
+    restored = empty_database(cluster, "restored_followed")
+    assert restore(cluster, restored, done.stdout) == ""
+    drop_database(cluster, "followed")
+    with psycopg.connect(restored, autocommit=True) as session:
+        session.execute("update zzz.doc set body = 'changed' where id = 6")
+        shown = session.execute('select "table", missing, stale from pageformer.embedded_columns')
+        assert shown.fetchall() == [("zzz.doc", 2, 2)]
+    assert embed(restored, Request("zzz.doc", "body", "v", "tiny")) == 4
+    drop_database(cluster, "restored_followed")

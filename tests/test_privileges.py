@@ -45,12 +45,14 @@ USES = {
 # Everything that a role without any grant may call.
 PUBLIC_FUNCTIONS = {
     "pageformer": {
-        "as_owner", "count_tokens", "encode", "encode_batch", "encode_pinned",
+        "as_owner", "count_embedded", "count_tokens", "encode", "encode_batch", "encode_pinned",
         "encode_pinned_text", "encode_tensor", "encode_tensor_text", "encode_text",
-        "encode_tokens", "preload", "tokenize", "verify",
+        "encode_tokens", "forget_embedding", "key_columns", "key_expression", "preload",
+        "same_space", "tokenize", "verify", "version_hash",
     },
     "pageformer_op": {
-        "add", "block", "from_array", "gelu", "layer_norm", "matmul", "softmax", "sum", "to_array",
+        "add", "add_delta", "block", "from_array", "gelu", "layer_norm", "matmul", "softmax",
+        "sum", "to_array",
     },
 }  # fmt: skip
 
@@ -374,14 +376,15 @@ def test_every_function_pins_its_search_path_and_is_the_owners(connect_as: Conne
     pinned = re.compile(r"search_path=pg_catalog, pageformer(_op)?, pg_temp")
     for name, owner, settings in rows:
         assert owner == "pageformer_owner", name
-        assert pinned.search(str(settings)), name
+        # same_space finds the table that its caller would; all that it names has its schema.
+        assert pinned.search(str(settings)) or name.startswith("pageformer.same_space("), name
 
 
-def test_one_definer_function_and_no_other(connect_as: Connect) -> None:
+def test_one_definer_function_leads_to_weights_another_forgets(connect_as: Connect) -> None:
     rows = connect_as("postgres").execute(
         """
         select p.proname from pg_proc p join pg_namespace n on n.oid = p.pronamespace
         where n.nspname in ('pageformer', 'pageformer_op') and p.prosecdef
         """
     )
-    assert [name for (name,) in rows] == ["as_owner"]
+    assert sorted(name for (name,) in rows) == ["as_owner", "forget_embedding"]

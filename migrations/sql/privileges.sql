@@ -48,3 +48,6 @@ grant insert, update, delete on pageformer.model, pageformer.version, pageformer
     pageformer.tensor, pageformer.block, pageformer.placement, pageformer.page,
     pageformer.model_grant
     to pageformer_admin;
+
+-- Row security lets each role see and write what belongs to its own tables.
+grant select, insert, update, delete on pageformer.embedded_column, pageformer.embedded_row to public;

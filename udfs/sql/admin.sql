@@ -119,6 +119,37 @@ begin
 end
 $$;
 
+-- Columns that `pageformer embed` keeps follow their model: they must be able to.
+create or replace function pageformer.set_deployed(model_id integer, version_id integer) returns void
+language plpgsql volatile parallel unsafe
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+declare
+    name text;
+    label text;
+    dimension integer;
+    others text;
+begin
+    select m.name, v.label, (v.config::json ->> 'hidden')::integer into name, label, dimension
+    from pageformer.model m join pageformer.version v on v.model_id = m.id
+    where m.id = set_deployed.model_id and v.id = set_deployed.version_id;
+    select string_agg(format('%s.%I vector(%s)', c.relation, c.output, a.atttypmod),
+                      ', ' order by c.relation::text, c.output) into others
+    from pageformer.embedded_column c
+    join pg_attribute a on a.attrelid = c.relation and a.attname = c.output
+    where c.model_id = set_deployed.model_id and a.atttypmod > 0 and a.atttypmod <> dimension;
+    if others is not null then
+        raise exception using
+            errcode = 'object_not_in_prerequisite_state',
+            message = format('%s@%s makes vectors of %s dimensions; columns that follow %s: %s',
+                             name, label, dimension, name, others),
+            hint = format('alter table … alter column … type vector(%s) using null, for each; then '
+                          'deploy, and run: pageformer embed --stale', dimension);
+    end if;
+    update pageformer.model m set deployed_id = version_id where m.id = set_deployed.model_id;
+end
+$$;
+
 create or replace function pageformer.deploy(model text, version text) returns void
 language plpgsql volatile parallel unsafe
 set search_path = pg_catalog, pageformer, pg_temp
@@ -131,7 +162,7 @@ begin
     if not found then
         target := find_version(model, version);
     end if;
-    update pageformer.model m set deployed_id = target.id where m.id = target.model_id;
+    perform set_deployed(target.model_id, target.id);
 end
 $$;
 
@@ -270,7 +301,8 @@ $$;
 
 revoke execute on function
     pageformer.find_model(text), pageformer.find_version(text, text), pageformer.lock_blocks(),
-    pageformer.objects_naming(integer), pageformer.refuse_while_named(integer),
+    pageformer.set_deployed(integer, integer), pageformer.objects_naming(integer),
+    pageformer.refuse_while_named(integer),
     pageformer.delta_bases(bytea),
     pageformer.deploy(text, text), pageformer.rename_model(text, text),
     pageformer.drop_version(text, text), pageformer.grant_use(text, text),
@@ -278,7 +310,8 @@ revoke execute on function
     from public;
 grant execute on function
     pageformer.find_model(text), pageformer.find_version(text, text), pageformer.lock_blocks(),
-    pageformer.objects_naming(integer), pageformer.refuse_while_named(integer),
+    pageformer.set_deployed(integer, integer), pageformer.objects_naming(integer),
+    pageformer.refuse_while_named(integer),
     pageformer.delta_bases(bytea),
     pageformer.deploy(text, text), pageformer.rename_model(text, text),
     pageformer.drop_version(text, text), pageformer.grant_use(text, text),

@@ -1,0 +1,1 @@
+drop table pageformer.embedded_row, pageformer.embedded_column;
