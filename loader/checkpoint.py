@@ -182,7 +182,8 @@ def _step_tensors(name: str, step: Step) -> tuple[dict[str, FileTensor], dict[st
 
 def _weight(tensors: Mapping[str, FileTensor], source: Source) -> Weight:
     tensor = tensors[source.checkpoint_name]
-    array = tensor.array
+    rows = tensor.array.shape[0] // source.parts
+    array = tensor.array[source.part * rows : (source.part + 1) * rows]
     return Weight(array.T if source.kind == "linear" else array, tensor.form)
 
 

@@ -12,6 +12,7 @@ from cpu_models import layout_of
 
 from pageformer.loader.checkpoint import read
 from pageformer.udfs import encoder
+from pageformer.udfs.distances import relative_buckets
 from pageformer.udfs.layout import Layout
 from pageformer.udfs.model import assemble
 from pageformer.udfs.operators import Operators
@@ -135,6 +136,6 @@ def test_tokens_that_the_model_does_not_have_are_refused(minilm_layout: Layout) 
 def test_relative_buckets_are_those_of_the_forward_pass() -> None:
     distances = np.arange(-3000, 3001)
     for buckets in (8, 32, 64):
-        expected = encoder.relative_buckets(distances, buckets)
+        expected = relative_buckets(distances, buckets)
         got = [compiled.relative_bucket(int(j), buckets) for j in distances]
         np.testing.assert_array_equal(got, expected)

@@ -106,12 +106,12 @@ def test_what_cannot_be_done_exactly_is_refused_by_key_and_value(
 @pytest.mark.parametrize(
     ("model_type", "key", "value"),
     [
-        ("bert", "hidden_act", "silu"),
+        ("bert", "hidden_act", "quick_gelu"),
         ("bert", "hidden_act", None),
         ("roberta", "hidden_act", "quick_gelu"),
         ("mpnet", "hidden_act", "gelu_10"),
         ("distilbert", "activation", "tanh"),
-        ("encoder", "hidden_act", "swish"),
+        ("encoder", "hidden_act", "mish"),
         ("bert", "num_attention_heads", 5),
         ("distilbert", "n_heads", 7),
         ("bert", "num_hidden_layers", True),
@@ -167,6 +167,7 @@ def test_an_encoder_has_no_default_sizes(key: str) -> None:
         ("gelu_pytorch_tanh", "gelu_tanh"),
         ("gelu_python_tanh", "gelu_tanh"),
         ("relu", "relu"),
+        ("swish", "silu"),
     ],
 )
 def test_activations_are_told_apart(name: str, activation: str) -> None:

@@ -46,6 +46,34 @@ class Config:
     # Elements kept unless a call says how many; 0: all.
     truncate_dim: int = field(default=0, metadata=LATER)
 
+    # What the families of later years changed; each default is what BERT does.
+    embedding_size: int = field(default=0, metadata=LATER)  # ALBERT: projected to hidden; 0: none
+    position_table: bool = field(default=True, metadata=LATER)
+    layer_order: list[int] = field(default_factory=list, metadata=LATER)  # ALBERT: shared layers
+    gated: bool = field(default=False, metadata=LATER)  # activation(gate(x)) * up(x) (GLU)
+    attention_bias: bool = field(default=True, metadata=LATER)
+    up_bias: bool = field(default=True, metadata=LATER)  # of up and gate
+    down_bias: bool = field(default=True, metadata=LATER)
+    norm_bias: bool = field(default=True, metadata=LATER)
+    first_norm: bool = field(default=True, metadata=LATER)  # False: not before the first attention
+    final_norm: bool = field(default=False, metadata=LATER)
+    rotary_theta: float = field(default=0.0, metadata=LATER)  # base of rotary positions; 0: none
+    rotary_divisor: float = field(default=1.0, metadata=LATER)  # of their frequencies
+    local_layers: list[int] = field(default_factory=list, metadata=LATER)
+    local_theta: float = field(default=0.0, metadata=LATER)  # the base in local layers
+    window: int = field(default=0, metadata=LATER)  # tokens that see each other in local layers
+    alibi: bool = field(default=False, metadata=LATER)  # a bias that falls with distance
+    # DeBERTa: half the rows of the relative embeddings, distances told apart exactly or at all.
+    relative_span: int = field(default=0, metadata=LATER)
+    relative_reach: int = field(default=0, metadata=LATER)  # 0: distances have no buckets
+    relative_norm: bool = field(default=False, metadata=LATER)
+    relative_terms: list[str] = field(default_factory=list, metadata=LATER)  # of c2p and p2c
+
+    @property
+    def stored_layers(self) -> int:
+        """Number of layers that have weights of their own."""
+        return max(self.layer_order) + 1 if self.layer_order else self.layers
+
     @property
     def dimension(self) -> int:
         """Length of the vector that `encode` returns."""
@@ -65,7 +93,8 @@ class Config:
     @property
     def is_classic(self) -> bool:
         """Tell whether the pass is that of the first release, which whole-pass kernels know."""
-        return self.pooling in ("mean", "cls") and all(
+        first = self.pooling in ("mean", "cls") and self.activation != "silu"
+        return first and all(
             getattr(self, f.name) == default_of(f)
             for f in fields(self)
             if f.metadata.get("in_pass")

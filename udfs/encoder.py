@@ -4,7 +4,6 @@ Post-norm (Vaswani et al. 2017; BERT) and pre-norm (the netsDB encoder) layers, 
 batch: one `[tokens, hidden]` matrix and the offsets of its sequences.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,8 +13,8 @@ import numpy.typing as npt
 
 from pageformer.udfs.blocks import Array
 from pageformer.udfs.config import Config
+from pageformer.udfs.distances import Distances, distances, relative_positions
 from pageformer.udfs.encoding import Pulse
-from pageformer.udfs.layout import MAX_DISTANCE
 from pageformer.udfs.model import Layer, Model
 from pageformer.udfs.operators import Norm
 
@@ -27,6 +26,7 @@ class Batch(NamedTuple):
 
     ids: Ids  # [tokens]
     offsets: Sequence[int]  # [sequences + 1]
+    types: Ids | None = None  # [tokens], all 0 by default
 
 
 def join(sequences: Sequence[Sequence[int]]) -> Batch:
@@ -76,13 +76,17 @@ def token_states(model: Model, batch: Batch, pulse: Pulse) -> Array:
 def embeddings(model: Model, batch: Batch) -> Array:
     """Add up what a token is, where it stands and its type (0); then normalise.  # [n, hidden]"""
     tables = model.matrices
-    lookups = [
-        (batch.ids, tables["embeddings.word"]),
-        (positions(model.config, batch), tables["embeddings.position"]),
-    ]
+    lookups = [(batch.ids, tables["embeddings.word"])]
+    if model.config.position_table:
+        lookups.append((positions(model.config, batch), tables["embeddings.position"]))
     if model.config.token_types:
-        lookups.append((np.zeros_like(batch.ids), tables["embeddings.token_type"]))
-    return model.operators.embed(lookups, model.embedding_norm)
+        types = np.zeros_like(batch.ids) if batch.types is None else batch.types
+        lookups.append((types, tables["embeddings.token_type"]))
+    x = model.operators.embed(lookups, model.embedding_norm)
+    if not model.config.embedding_size:
+        return x
+    projection = model.linear("embeddings.projection")
+    return model.operators.linear(x, projection.weight, projection.bias)
 
 
 def positions(config: Config, batch: Batch) -> Ids:
@@ -102,27 +106,28 @@ def positions(config: Config, batch: Batch) -> Ids:
 def encoder(model: Model, x: Array, offsets: Sequence[int], pulse: Pulse) -> Array:
     """Run the layers.  # [n, hidden] -> [n, hidden]"""
     layer_of = {"post": post_norm_layer, "pre": pre_norm_layer}[model.config.norm_place]
-    bias = relative_bias(model, offsets)
-    for layer in model.layers:
+    near, far = (distances(model, offsets, local) for local in (True, False))
+    for i, layer in enumerate(model.layers):
         pulse()
-        x = layer_of(model, layer, x, offsets, bias)
-    return x
+        x = layer_of(model, layer, x, offsets, near if i in model.config.local_layers else far)
+    return model.operators.layer_norm(x, model.norm("final.norm")) if model.config.final_norm else x
 
 
 def post_norm_layer(
-    model: Model, layer: Layer, x: Array, offsets: Sequence[int], bias: Array | None
+    model: Model, layer: Layer, x: Array, offsets: Sequence[int], where: Distances
 ) -> Array:
     """Compute x = norm(x + attention(x)); x = norm(x + feed_forward(x))."""
-    x = attention(model, layer, x, offsets, bias, residual=x, norm=layer.attention_norm)
+    x = attention(model, layer, x, offsets, where, residual=x, norm=layer.attention_norm)
     return feed_forward(model, layer, x, residual=x, norm=layer.feed_forward_norm)
 
 
 def pre_norm_layer(
-    model: Model, layer: Layer, x: Array, offsets: Sequence[int], bias: Array | None
+    model: Model, layer: Layer, x: Array, offsets: Sequence[int], where: Distances
 ) -> Array:
     """Compute x = x + attention(norm(x)); x = x + feed_forward(norm(x)) where there is one."""
-    normed = model.operators.layer_norm(x, layer.attention_norm)
-    x = attention(model, layer, normed, offsets, bias, residual=x)
+    norm = layer.attention_norm
+    normed = x if norm is None else model.operators.layer_norm(x, norm)
+    x = attention(model, layer, normed, offsets, where, residual=x)
     if layer.feed_forward_norm is None:
         return x
     normed = model.operators.layer_norm(x, layer.feed_forward_norm)
@@ -134,14 +139,19 @@ def attention(
     layer: Layer,
     x: Array,
     offsets: Sequence[int],
-    bias: Array | None,
+    where: Distances,
     residual: Array,
     norm: Norm | None = None,
 ) -> Array:
     """Compute norm(residual + multi-head attention of x).  # [n, hidden] -> [n, hidden]"""
     linear = model.operators.linear
     q, k, v = (linear(x, p.weight, p.bias) for p in (layer.query, layer.key, layer.value))
-    mixed = model.operators.attention(q, k, v, offsets, model.config.heads, bias=bias)
+    heads = model.config.heads
+    if model.config.relative_span:
+        relative = relative_positions(model, layer, offsets)
+        mixed = model.operators.disentangled_attention(q, k, v, offsets, heads, relative)
+    else:
+        mixed = model.operators.attention(q, k, v, offsets, heads, *where)
     return linear(mixed, layer.output.weight, layer.output.bias, residual=residual, norm=norm)
 
 
@@ -153,26 +163,9 @@ def feed_forward(
         return residual
     config, linear = model.config, model.operators.linear
     last = config.activation if config.final_activation else None
-    h = linear(x, layer.up.weight, layer.up.bias, config.activation)  # [n, intermediate]
+    if layer.gate is None:
+        h = linear(x, layer.up.weight, layer.up.bias, config.activation)  # [n, intermediate]
+    else:
+        h = linear(x, layer.gate.weight, layer.gate.bias, config.activation)
+        h *= linear(x, layer.up.weight, layer.up.bias)
     return linear(h, layer.down.weight, layer.down.bias, last, residual, norm)
-
-
-def relative_bias(model: Model, offsets: Sequence[int]) -> Array | None:
-    """Look up MPNet's attention bias for every relative position.  # [heads, 2 longest - 1]"""
-    if not model.config.relative_buckets:
-        return None
-    longest = max(stop - start for start, stop in pairwise(offsets))
-    buckets = relative_buckets(np.arange(1 - longest, longest), model.config.relative_buckets)
-    table = model.matrices["relative_attention_bias"]
-    return model.operators.rows(buckets, table).T
-
-
-def relative_buckets(distance: Ids, buckets: int) -> Ids:
-    """Number relative positions j - i: exact when near, logarithmic when far (T5, MPNet).  # [m]"""
-    half = buckets // 2
-    exact = half // 2
-    far = np.abs(distance)
-    scale = np.log(np.maximum(far, 1) / exact, dtype=np.float32) / math.log(MAX_DISTANCE / exact)
-    logarithmic = exact + (scale * (half - exact)).astype(np.intp)
-    bucket: Ids = np.where(far < exact, far, np.minimum(logarithmic, half - 1))
-    return bucket + half * (distance > 0)

@@ -30,7 +30,8 @@ class Layer:
     key: Linear
     value: Linear
     output: Linear
-    attention_norm: Norm
+    attention_norm: Norm | None
+    gate: Linear | None
     up: Linear | None
     down: Linear | None
     feed_forward_norm: Norm | None
@@ -47,8 +48,9 @@ class Model:
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """Return the layers in order."""
-        return tuple(self._layer(f"layer.{i}") for i in range(self.config.layers))
+        """Return the layers in the order of computation; one may come more than once."""
+        stored = [self._layer(f"layer.{i}") for i in range(self.config.stored_layers)]
+        return tuple(stored[i] for i in self.config.layer_order or range(len(stored)))
 
     @cached_property
     def embedding_norm(self) -> Norm:
@@ -61,8 +63,13 @@ class Model:
 
     def norm(self, name: str, eps: float | None = None) -> Norm:
         """Return the layer norm `name`."""
-        weight, bias = self.vectors[f"{name}.weight"], self.vectors[f"{name}.bias"]
+        weight, bias = self.vectors[f"{name}.weight"], self.vectors.get(f"{name}.bias")
+        if bias is None:
+            bias = self.operators.xp.zeros_like(weight)
         return Norm(weight, bias, self.config.norm_eps if eps is None else eps)
+
+    def _norm_or_none(self, name: str) -> Norm | None:
+        return self.norm(name) if f"{name}.weight" in self.vectors else None
 
     def _layer(self, name: str) -> Layer:
         feeds = self.config.intermediate > 0
@@ -71,7 +78,8 @@ class Model:
             key=self.linear(f"{name}.attention.key"),
             value=self.linear(f"{name}.attention.value"),
             output=self.linear(f"{name}.attention.output"),
-            attention_norm=self.norm(f"{name}.attention.norm"),
+            attention_norm=self._norm_or_none(f"{name}.attention.norm"),
+            gate=self.linear(f"{name}.feed_forward.gate") if self.config.gated else None,
             up=self.linear(f"{name}.feed_forward.up") if feeds else None,
             down=self.linear(f"{name}.feed_forward.down") if feeds else None,
             feed_forward_norm=self.norm(f"{name}.feed_forward.norm") if feeds else None,

@@ -34,6 +34,17 @@ class Rotary(NamedTuple):
     sine: Array
 
 
+class Relative(NamedTuple):
+    """Hold what DeBERTa adds to scores: keys and queries `[buckets, width]` of relative positions.
+
+    index: by relative position j - i + longest - 1, which row of both stands for it.
+    """
+
+    keys: Array | None
+    queries: Array | None
+    index: Any  # [2 longest - 1]
+
+
 # erf(x) = x P(x^2) / Q(x^2) on [-4, 4], minimax by reweighted least squares; float32 error 4e-7.
 ERF_P = (1.1283789873, 0.19624952972, 0.0534675531, 4.003670997e-3, 2.8804221e-4, 1.97482814e-6)
 ERF_Q = (1.0, 0.50725275278, 0.116476655, 0.01544447047, 1.216366421e-3, 3.74808842e-5)
@@ -131,6 +142,39 @@ class Operators:
             out[start:stop] = mixed.swapaxes(1, 2).reshape(stop - start, -1)
         return out  # type: ignore[no-any-return]
 
+    def disentangled_attention(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        offsets: Sequence[int],
+        heads: int,
+        relative: Relative,
+    ) -> Array:
+        """Compute attention to content and to relative positions (He et al. 2021, section 3.1).
+
+        q k^T + q keys^T + queries k^T, over the root of the width times the number of terms.
+        """
+        out = self.xp.empty_like(q)
+        terms = 1 + (relative.keys is not None) + (relative.queries is not None)
+        scale = np.float32(1 / np.sqrt(q.shape[1] // heads * terms))
+        for length, start, stop in equal_lengths(offsets):
+            split = (-1, length, heads, q.shape[1] // heads)
+            qs, ks, vs = (t[start:stop].reshape(split).swapaxes(1, 2) for t in (q, k, v))
+            scores = qs @ ks.swapaxes(2, 3)  # [sequences, heads, length, length]
+            position = self.xp.arange(length)
+            apart = position[None, :] - position[:, None] + len(relative.index) // 2
+            row = self.xp.asarray(relative.index)[apart]  # [length, length]
+            if relative.keys is not None:
+                to_position = qs @ per_head(relative.keys, heads)  # [s, heads, length, buckets]
+                scores += to_position[:, :, position[:, None], row]
+            if relative.queries is not None:
+                from_position = ks @ per_head(relative.queries, heads)
+                scores += from_position[:, :, position[None, :], row]
+            mixed = self.softmax(scores * scale) @ vs  # [sequences, heads, length, d]
+            out[start:stop] = mixed.swapaxes(1, 2).reshape(stop - start, -1)
+        return out  # type: ignore[no-any-return]
+
     def softmax(self, x: Array) -> Array:
         """Normalise exponentials along the last axis, stable; overwrites x."""
         x -= x.max(axis=-1, keepdims=True)
@@ -213,6 +257,11 @@ class Operators:
         """Scale each row to length 1; a zero row stays zero.  # [n, w] -> [n, w]"""
         length = self.xp.sqrt((x * x).sum(axis=1, keepdims=True))
         return x / self.xp.maximum(length, np.float32(1e-12))  # type: ignore[no-any-return]
+
+
+def per_head(x: Array, heads: int) -> Array:
+    """Split rows by head, transposed.  # [n, w] -> [heads, d, n]"""
+    return x.reshape(x.shape[0], heads, -1).transpose(1, 2, 0)
 
 
 def equal_lengths(offsets: Sequence[int]) -> Iterator[tuple[int, int, int]]:

@@ -24,7 +24,7 @@ def family_for(raw_config: Mapping[str, Any]) -> Family:
     """
     model_type = raw_config.get("model_type")
     for family in FAMILIES:
-        if model_type in family.model_types:
+        if model_type in family.model_types and family.applies(raw_config):
             family.config(raw_config)
             return family
     known = ", ".join(name for family in FAMILIES for name in family.model_types)

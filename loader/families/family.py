@@ -4,16 +4,17 @@ A new family is a new small file beside this one: a table, a function from its `
 `Config`, and a line in `families/__init__.py`.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from pageformer.errors import InvalidCheckpoint
+from pageformer.loader.families.shapes import expected_shapes
 from pageformer.udfs.config import Config
 
 Kind = Literal["linear", "embedding", "vector"]
+LINEAR: tuple[tuple[str, Kind], ...] = (("weight", "linear"), ("bias", "vector"))
 
 # As transformers reads checkpoints that TensorFlow wrote.
 LEGACY_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
@@ -26,6 +27,8 @@ class Rule:
     pattern: str
     name: str
     kind: Kind
+    part: int = 0  # of so many equal parts along the first dimension: fused tensors
+    parts: int = 1
 
 
 def embedding(pattern: str, name: str) -> tuple[Rule, ...]:
@@ -38,6 +41,15 @@ def linear(pattern: str, name: str) -> tuple[Rule, ...]:
     return (
         Rule(f"{pattern}.weight", f"{name}.weight", "linear"),
         Rule(f"{pattern}.bias", f"{name}.bias", "vector"),
+    )
+
+
+def fused(pattern: str, *names: str) -> tuple[Rule, ...]:
+    """Name the linear layers whose weights, and biases, a checkpoint keeps in one."""
+    return tuple(
+        Rule(f"{pattern}.{tensor}", f"{name}.{tensor}", kind, part, len(names))
+        for part, name in enumerate(names)
+        for tensor, kind in LINEAR
     )
 
 
@@ -55,6 +67,8 @@ class Source:
 
     checkpoint_name: str
     kind: Kind
+    part: int = 0
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,8 @@ class Family:
     model_types: tuple[str, ...]
     rules: tuple[Rule, ...]
     config: Callable[[Mapping[str, Any]], Config]
+    other_rules: tuple[Rule, ...] = ()  # of another library that saves the same models
+    applies: Callable[[Mapping[str, Any]], bool] = lambda raw: True  # among those of its types
     prefixes: tuple[str, ...] = ()  # that classes with a head put before the encoder's names
     ignored: tuple[str, ...] = ()  # checkpoint names without prefix that the pass does not use
     optional: tuple[str, ...] = ()  # our names that a model without feed-forward part may lack
@@ -73,41 +89,50 @@ class Family:
 
         Raises InvalidCheckpoint that names every missing, unexpected or repeated tensor.
         """
-        wanted = self.sources(config)
+        plain_names = {name: self.plain_name(name) for name in sorted(checkpoint_names)}
+        wanted = self.sources(config, self._table(config, set(plain_names.values())))
         optional = () if config.intermediate else self.optional
         found: dict[str, Source] = {}
         unexpected = []
-        for checkpoint_name in sorted(checkpoint_names):
-            plain = self.plain_name(checkpoint_name)
-            if plain in wanted:
-                name, kind = wanted[plain]
-                if name in found:
-                    raise _repeated(found[name].checkpoint_name, checkpoint_name)
-                found[name] = Source(checkpoint_name, kind)
-            elif not matches(plain, self.ignored):
+        for checkpoint_name, plain in plain_names.items():
+            for rule in wanted.get(plain, ()):
+                if rule.name in found:
+                    raise _repeated(found[rule.name].checkpoint_name, checkpoint_name)
+                found[rule.name] = Source(checkpoint_name, rule.kind, rule.part, rule.parts)
+            if plain not in wanted and not matches(plain, self.ignored):
                 unexpected.append(checkpoint_name)
         missing = [
             plain
-            for plain, (name, _) in wanted.items()
-            if name not in found and not matches(name, optional)
+            for plain, rules in wanted.items()
+            if any(r.name not in found and not matches(r.name, optional) for r in rules)
         ]
         if missing or unexpected:
             raise _incomplete(missing, unexpected, config)
         return found
 
-    def sources(self, config: Config) -> dict[str, tuple[str, Kind]]:
-        """Spell the table out: checkpoint name -> (our name, kind), for every layer."""
-        spelled = {}
-        for rule in self.rules:
-            layers = range(config.layers) if "{i}" in rule.pattern else range(1)
+    def _table(self, config: Config, names: set[str]) -> tuple[Rule, ...]:
+        """Choose the table that knows more of a checkpoint's names."""
+
+        def known(rules: tuple[Rule, ...]) -> int:
+            return len(names & self.sources(config, rules).keys())
+
+        return max(self.rules, self.other_rules, key=known)
+
+    def sources(
+        self, config: Config, rules: tuple[Rule, ...] | None = None
+    ) -> dict[str, list[Rule]]:
+        """Spell a table out: checkpoint name -> what it holds, for every layer that there is."""
+        expected = expected_shapes(config)
+        spelled: dict[str, list[Rule]] = {}
+        for rule in self.rules if rules is None else rules:
+            layers = range(config.stored_layers) if "{i}" in rule.pattern else range(1)
             for layer in layers:
-                pattern = rule.pattern.replace("{i}", str(layer))
-                spelled[pattern] = (rule.name.replace("{i}", str(layer)), rule.kind)
-        return {
-            pattern: (name, kind)
-            for pattern, (name, kind) in spelled.items()
-            if config.intermediate or not is_feed_forward_linear(name)
-        }
+                pattern, name = (t.replace("{i}", str(layer)) for t in (rule.pattern, rule.name))
+                if name in expected:
+                    spelled.setdefault(pattern, []).append(
+                        replace(rule, pattern=pattern, name=name)
+                    )
+        return spelled
 
     def plain_name(self, checkpoint_name: str) -> str:
         """Take a prefix off and bring a legacy name up to date."""
@@ -117,11 +142,6 @@ class Family:
             if checkpoint_name.endswith(legacy):
                 return checkpoint_name.removesuffix(legacy) + name
         return checkpoint_name
-
-
-def is_feed_forward_linear(name: str) -> bool:
-    """Tell whether a tensor is absent from a model without feed-forward part."""
-    return re.search(r"\.feed_forward\.(up|down)\.", name) is not None
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

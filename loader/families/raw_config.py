@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pageformer.errors import InvalidCheckpoint
 
-Activation = Literal["gelu", "gelu_tanh", "relu"]
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
 
 # The functions of transformers' ACT2FN that are one of ours, by meaning.
 ACTIVATIONS: dict[str, Activation] = {
@@ -21,6 +21,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_python_tanh": "gelu_tanh",
     "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
 }
 
 # Keys that make any family another model, each with the values that do not.
@@ -44,10 +46,13 @@ def refused(key: str, value: object, expected: str) -> InvalidCheckpoint:
     )
 
 
-def refuse_other_models(raw: Mapping[str, Any]) -> None:
-    """Raise InvalidCheckpoint for a key that changes what any of the families computes."""
+def refuse_other_models(raw: Mapping[str, Any], known: tuple[str, ...] = ()) -> None:
+    """Raise InvalidCheckpoint for a key that changes what any of the families computes.
+
+    known: keys that the caller sees to.
+    """
     for key, harmless in HARMLESS:
-        if raw.get(key) not in harmless:
+        if key not in known and raw.get(key) not in harmless:
             raise refused(key, raw[key], " or ".join(map(repr, harmless)))
 
 
@@ -72,6 +77,14 @@ def positive(raw: Mapping[str, Any], key: str, default: float) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1:
         raise refused(key, value, "a number between 0 and 1")
     return float(value)
+
+
+def choice(raw: Mapping[str, Any], key: str, *allowed: Any) -> Any:
+    """Read a value that is one of a few, by default the first."""
+    value = raw.get(key, allowed[0])
+    if value not in allowed:
+        raise refused(key, value, " or ".join(map(repr, allowed)))
+    return value
 
 
 def flag(raw: Mapping[str, Any], key: str, default: bool) -> bool:

@@ -13,8 +13,10 @@ def expected_shapes(config: Config) -> dict[str, Shape]:
     Optional tensors (the unused norm of a model without feed-forward part) are among them.
     """
     shapes = dict(_embeddings(config))
-    for layer in range(config.layers):
-        shapes.update((f"layer.{layer}.{name}", shape) for name, shape in _layer(config))
+    for layer in range(config.stored_layers):
+        shapes.update((f"layer.{layer}.{name}", shape) for name, shape in _layer(config, layer))
+    if config.final_norm:
+        shapes.update(_norm("final", config))
     shapes.update(_modules(config))
     return shapes
 
@@ -36,32 +38,45 @@ def _modules(config: Config) -> Iterator[tuple[str, Shape]]:
 
 
 def _embeddings(config: Config) -> Iterator[tuple[str, Shape]]:
+    width = config.embedding_size or config.hidden
     if config.vocabulary:
-        yield "embeddings.word", (config.vocabulary, config.hidden)
-        yield "embeddings.position", (config.positions, config.hidden)
-        yield from _norm("embeddings", config.hidden)
+        yield "embeddings.word", (config.vocabulary, width)
+        yield from _norm("embeddings", config, width)
+    if config.vocabulary and config.position_table:
+        yield "embeddings.position", (config.positions, width)
     if config.token_types:
-        yield "embeddings.token_type", (config.token_types, config.hidden)
+        yield "embeddings.token_type", (config.token_types, width)
+    if config.embedding_size:
+        yield from _linear("embeddings.projection", width, config.hidden)
     if config.relative_buckets:
         yield "relative_attention_bias", (config.relative_buckets, config.heads)
+    if config.relative_span:
+        yield "relative_embeddings", (2 * config.relative_span, config.hidden)
+    if config.relative_norm:
+        yield from _norm("relative_embeddings", config)
 
 
-def _layer(config: Config) -> Iterator[tuple[str, Shape]]:
+def _layer(config: Config, layer: int) -> Iterator[tuple[str, Shape]]:
     hidden, intermediate = config.hidden, config.intermediate
     for part in ("query", "key", "value", "output"):
-        yield from _linear(f"attention.{part}", hidden, hidden)
-    yield from _norm("attention", hidden)
+        yield from _linear(f"attention.{part}", hidden, hidden, config.attention_bias)
+    if layer or config.first_norm:
+        yield from _norm("attention", config)
+    if config.gated:
+        yield from _linear("feed_forward.gate", hidden, intermediate, config.up_bias)
     if intermediate:
-        yield from _linear("feed_forward.up", hidden, intermediate)
-        yield from _linear("feed_forward.down", intermediate, hidden)
-    yield from _norm("feed_forward", hidden)
+        yield from _linear("feed_forward.up", hidden, intermediate, config.up_bias)
+        yield from _linear("feed_forward.down", intermediate, hidden, config.down_bias)
+    yield from _norm("feed_forward", config)
 
 
-def _linear(name: str, inputs: int, outputs: int) -> Iterator[tuple[str, Shape]]:
+def _linear(name: str, inputs: int, outputs: int, bias: bool = True) -> Iterator[tuple[str, Shape]]:
     yield f"{name}.weight", (inputs, outputs)
-    yield f"{name}.bias", (outputs,)
+    if bias:
+        yield f"{name}.bias", (outputs,)
 
 
-def _norm(name: str, hidden: int) -> Iterator[tuple[str, Shape]]:
-    yield f"{name}.norm.weight", (hidden,)
-    yield f"{name}.norm.bias", (hidden,)
+def _norm(name: str, config: Config, width: int = 0) -> Iterator[tuple[str, Shape]]:
+    yield f"{name}.norm.weight", (width or config.hidden,)
+    if config.norm_bias:
+        yield f"{name}.norm.bias", (width or config.hidden,)

@@ -28,7 +28,10 @@ def build_environment(folder: Path) -> Path:
 
 
 def record(python: Path, names: Sequence[str]) -> None:
-    """Run `libraries.py` for the named models or all, on one thread so that sums have one order, and without a network."""
+    """Run `libraries.py` for some models or all, without a network.
+
+    On one thread, so that sums have one order.
+    """
     quiet = {
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
