@@ -257,3 +257,21 @@ def test_preload_and_verify_count_the_pages(session: Any) -> None:
     pages = value(session, "select count(*) from pages")
     assert value(session, "select preload('minilm')") == pages
     assert value(session, "select verify('minilm')") == pages
+
+
+def test_one_statement_computes_one_text_once(session: Any) -> None:
+    computed = """
+        do $$
+        from pageformer.udfs import server
+        plpy.notice(server.encode_repeated.cache_info().misses)
+        $$ language plpython3u
+    """
+    told: list[int] = []
+    session.add_notice_handler(lambda notice: told.append(int(notice.message_primary)))
+    session.execute("select encode('warm', 'minilm')")
+    session.execute(computed)
+    session.execute("select encode('a cat', 'minilm') from generate_series(1, 50)")
+    session.execute(computed)
+    session.execute("select encode('a cat', 'minilm')")
+    session.execute(computed)
+    assert [count - told[0] for count in told] == [0, 1, 2]

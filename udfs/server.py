@@ -1,6 +1,7 @@
 """What the SQL functions call: one function here for each of them, in the order of `sql/`."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -12,6 +13,8 @@ with threads.kept_out():
     from pageformer.udfs.tokenizer import Tokens
     from pageformer.udfs.versions import Resolved, Version
 
+REPEATED = 65536  # characters of a text that is worth remembering
+
 _told_in: list[str] = [""]  # the statement that was last told of a cut
 
 
@@ -22,7 +25,10 @@ def encode(
     """Encode one text; null for null, and for the near end of a longer text that is too short."""
     if input is None:
         return None
-    return encode_one(versions.resolve(model, input), input, Options(*options), more)
+    resolved = versions.resolve(model, input)
+    # `order by embedding <=> encode('…', 'minilm')` asks again for each row that it looks at.
+    one = encode_repeated if len(input) < REPEATED else encode_one
+    return one(resolved, input, Options(*options), more)
 
 
 @spi.boundary
@@ -150,6 +156,10 @@ def encode_one(
         not_pooled(version, options),
     )
     return vector
+
+
+# The answers to the last few calls of this very statement; errors are not kept.
+encode_repeated = lru_cache(maxsize=8)(encode_one)
 
 
 def not_pooled(version: Version, options: Options) -> int:
