@@ -169,6 +169,7 @@ CLASSES: Mapping[str, TokenizerClass] = {
 CLASS_OF_FAMILY = {
     "bert": "BertTokenizer",
     "distilbert": "BertTokenizer",
+    "electra": "BertTokenizer",
     "mpnet": "MPNetTokenizer",
     "roberta": "RobertaTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",

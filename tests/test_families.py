@@ -15,6 +15,7 @@ from pageformer.loader.families import FAMILIES, expected_shapes, family_for
 Json = dict[str, Any]
 MODEL_TYPES = [name for family in FAMILIES for name in family.model_types]
 TEXT_MODEL_TYPES = [name for name in MODEL_TYPES if name != "encoder"]
+BERT_TYPES = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "mpnet")
 SIZES: Json = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3}
 
 
@@ -63,7 +64,7 @@ def test_the_papers_encoder_has_its_number_of_parameters(tmp_path: Path) -> None
     assert sum(rows * (cols[0] if cols else 1) for rows, *cols in shapes.values()) == 33_792
 
 
-@pytest.mark.parametrize("model_type", TEXT_MODEL_TYPES)
+@pytest.mark.parametrize("model_type", BERT_TYPES)
 def test_a_config_without_sizes_has_those_of_the_base_model(model_type: str) -> None:
     config = family_for({"model_type": model_type}).config({"model_type": model_type})
     layers = 6 if model_type == "distilbert" else 12
@@ -75,6 +76,23 @@ def test_a_config_without_sizes_has_those_of_the_base_model(model_type: str) -> 
         3072,
     )
     assert (config.activation, config.norm_eps, config.positions) == ("gelu", 1e-12, 512)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "sizes"),
+    [("electra", (12, 256, 4, 1024, 128))],
+)
+def test_a_config_of_a_later_family_without_sizes_has_those_of_its_class(
+    model_type: str, sizes: tuple[int, ...]
+) -> None:
+    config = family_for({"model_type": model_type}).config({"model_type": model_type})
+    assert sizes == (
+        config.layers,
+        config.hidden,
+        config.heads,
+        config.intermediate,
+        config.embedding_size,
+    )
 
 
 @pytest.mark.parametrize("model_type", TEXT_MODEL_TYPES)
@@ -90,7 +108,7 @@ def test_a_config_without_sizes_has_those_of_the_base_model(model_type: str) -> 
         ("pruned_heads", {"0": [1]}),
         ("quantization_config", {"quant_method": "gptq"}),
         ("auto_map", {"AutoModel": "modeling.Other"}),
-        ("embedding_size", 128),
+        ("embedding_size", 0),
         ("vocab_size", 0),
         ("vocab_size", "many"),
         ("max_position_embeddings", -1),
@@ -138,13 +156,13 @@ def test_a_value_outside_a_familys_range_is_refused(
         family_for(raw)
 
 
-@pytest.mark.parametrize("model_type", ["llama", "t5", "nomic_bert", "", None, 7, ["bert"]])
+@pytest.mark.parametrize("model_type", ["llama", "t5", "", None, 7, ["bert"]])
 def test_an_unknown_model_type_is_refused_with_those_that_are_known(model_type: object) -> None:
     with pytest.raises(InvalidCheckpoint) as caught:
         family_for({"model_type": model_type})
     assert caught.value.message == (
         f"config.json has model_type = {model_type!r}, expected one of bert, distilbert, "
-        "roberta, xlm-roberta, camembert, mpnet, encoder"
+        "roberta, xlm-roberta, camembert, mpnet, electra, encoder"
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import tiny_families
 import tiny_tokenizers
 from tiny_files import (
     Format,
@@ -145,6 +146,10 @@ MODELS: dict[str, TinyModel] = {
     "camembert-mean": TinyModel("camembert", 51, sharded=True),
     "mpnet-mean": TinyModel("mpnet", 61, normalized=True, config={"layer_norm_eps": 1e-5}),
     "mpnet-cls": TinyModel("mpnet", 62, pooling="cls", layers=3, prefix="mpnet.", format="BF16"),
+    "electra-mean": TinyModel("electra", 81, normalized=True, prefix="electra."),
+    "electra-wide": TinyModel(
+        "electra", 82, pooling="cls", layers=3, config={"embedding_size": HIDDEN}
+    ),
 }
 
 # The paper's encoder, as in docs/encoder-family.md.
@@ -202,13 +207,16 @@ def write_model(directory: Path, model: TinyModel) -> None:
 
 def tensors_of(model: TinyModel, vocabulary: int) -> Mapping[str, Array | Ids]:
     """Draw the tensors of a model, under old names where it is legacy."""
+    if model.family in tiny_families.FAMILIES:
+        _, shapes = tiny_families.FAMILIES[model.family](model.layers, vocabulary, model.config)
+        return random_tensors(((model.prefix + name, shape) for name, shape in shapes), model.seed)
     tensors = model_tensors(model.family, model.layers, vocabulary, model.prefix, model.seed)
     return with_legacy(tensors) if model.legacy else tensors
 
 
 def tokenizer_of(model: TinyModel) -> tuple[Json, int]:
     """Choose the tokenizer of a model's family."""
-    if model.family in ("bert", "distilbert"):
+    if TOKENIZER_CLASSES[model.family] in WORD_PIECE:
         return tiny_tokenizers.bert(model.lowercase)
     makers: dict[str, Callable[[], tuple[Json, int]]] = {
         "mpnet": tiny_tokenizers.mpnet,
@@ -219,6 +227,7 @@ def tokenizer_of(model: TinyModel) -> tuple[Json, int]:
     return makers[model.family]()
 
 
+WORD_PIECE = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
 TOKENIZER_CLASSES = {
     "bert": "BertTokenizer",
     "distilbert": "DistilBertTokenizer",
@@ -226,6 +235,7 @@ TOKENIZER_CLASSES = {
     "xlm-roberta": "XLMRobertaTokenizer",
     "camembert": "CamembertTokenizer",
     "mpnet": "MPNetTokenizer",
+    "electra": "ElectraTokenizer",
 }
 
 
@@ -235,13 +245,15 @@ def tokenizer_config(model: TinyModel) -> Json:
         "tokenizer_class": TOKENIZER_CLASSES[model.family],
         "model_max_length": LIMIT,
     }
-    if model.family in ("bert", "distilbert"):
+    if TOKENIZER_CLASSES[model.family] in WORD_PIECE:
         return {**plain, "do_lower_case": model.lowercase, "strip_accents": None}
     return plain
 
 
 def config_of(model: TinyModel, vocabulary: int) -> Json:
     """Describe the architecture as its config class saves it."""
+    if model.family in tiny_families.FAMILIES:
+        return tiny_families.FAMILIES[model.family](model.layers, vocabulary, model.config)[0]
     if model.family == "distilbert":
         return {
             "model_type": "distilbert",

@@ -6,6 +6,7 @@ from typing import Any
 from pageformer.errors import InvalidCheckpoint
 from pageformer.loader.families.bert import BERT
 from pageformer.loader.families.distilbert import DISTILBERT
+from pageformer.loader.families.electra import ELECTRA
 from pageformer.loader.families.encoder import ENCODER
 from pageformer.loader.families.family import Family, Kind, Rule, Source
 from pageformer.loader.families.mpnet import MPNET
@@ -14,7 +15,7 @@ from pageformer.loader.families.shapes import expected_shapes
 
 __all__ = ["FAMILIES", "Family", "Kind", "Rule", "Source", "expected_shapes", "family_for"]
 
-FAMILIES = (BERT, DISTILBERT, ROBERTA, MPNET, ENCODER)
+FAMILIES = (BERT, DISTILBERT, ROBERTA, MPNET, ELECTRA, ENCODER)
 
 
 def family_for(raw_config: Mapping[str, Any]) -> Family:
