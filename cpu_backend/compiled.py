@@ -4,15 +4,25 @@ Fit for post-norm encoders with embeddings (BERT and its kin). Whatever else the
 the composition of single operators.
 """
 
+import hashlib
 import math
 import struct
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from pageformer.cpu_backend import _kernels as kernels
 from pageformer.udfs.config import Config
 from pageformer.udfs.encoding import Pulse
 from pageformer.udfs.layout import BUNDLE, MAX_DISTANCE, Layout, TensorRow
+
+# Weights in bfloat16, by the name of what they are made of; kept where others find them as well.
+Panels = Callable[[bytes, kernels.Matrix], Any]
+
+
+# (form, digest of the sources, how to make it) -> the bytes, kept for all connections.
+Share = Callable[[str, bytes, Callable[[], bytes]], memoryview]
+PANELS = "bf16panels"  # a form of the page cache; its layout is that of kernels/matmul_bf16.c
 
 
 class Tensors:
@@ -45,9 +55,19 @@ class Tensors:
         offset = row.bundle_offset or 0
         return self._bundle[offset : offset + row.shape[0]]
 
-    def linear(self, name: str) -> "tuple[kernels.Matrix, memoryview[float]]":
-        """Return the weight and the bias of a linear map."""
-        return self.matrix(f"{name}.weight"), self.vector(f"{name}.bias")
+    def linear(self, name: str, panels: Panels | None) -> tuple[object, object, object]:
+        """Return the weight and the bias of a linear map, and its panels where they are wanted."""
+        weight = self.matrix(f"{name}.weight")
+        made = panels(self.name_of(f"{name}.weight"), weight) if panels else None
+        return weight, self.vector(f"{name}.bias"), made
+
+    def name_of(self, name: str) -> bytes:
+        """Name the content of a matrix by the names of its blocks."""
+        row = self._rows[name]
+        digest = hashlib.sha256(f"{row.shape[0]}x{row.shape[1]}:".encode())
+        for names in row.grid or ():
+            digest.update(b"".join(names))
+        return digest.digest()
 
     def norm(self, name: str) -> "tuple[memoryview[float], memoryview[float]]":
         """Return the weight and the bias of a layer norm."""
@@ -73,8 +93,8 @@ def fits(config: Config) -> bool:
     return config.is_classic and config.norm_place == "post" and has_parts
 
 
-def compile_encoder(layout: Layout, variant: str) -> kernels.Encoder:
-    """Make the compiled encoder of a version."""
+def compile_encoder(layout: Layout, variant: str, panels: Panels | None = None) -> kernels.Encoder:
+    """Make the compiled encoder of a version; with `panels`, its products are in bfloat16."""
     config, tensors = layout.config, Tensors(layout)
     tables = ["embeddings.word", "embeddings.position"]
     if config.token_types:
@@ -91,21 +111,22 @@ def compile_encoder(layout: Layout, variant: str) -> kernels.Encoder:
         first_token=config.pooling == "cls",
         tables=tuple(map(tensors.matrix, tables)),
         norm=tensors.norm("embeddings.norm"),
-        layers=tuple(layer(tensors, f"layer.{i}") for i in range(config.layers)),
+        layers=tuple(layer(tensors, f"layer.{i}", panels) for i in range(config.layers)),
         relative=relative_bias(config, tensors) if config.relative_buckets else None,
+        narrow=panels is not None,
     )
 
 
-def layer(tensors: Tensors, name: str) -> tuple[object, ...]:
+def layer(tensors: Tensors, name: str, panels: Panels | None) -> tuple[object, ...]:
     """Return the parts of a layer, in the order of computation."""
     return (
-        tensors.linear(f"{name}.attention.query"),
-        tensors.linear(f"{name}.attention.key"),
-        tensors.linear(f"{name}.attention.value"),
-        tensors.linear(f"{name}.attention.output"),
+        tensors.linear(f"{name}.attention.query", panels),
+        tensors.linear(f"{name}.attention.key", panels),
+        tensors.linear(f"{name}.attention.value", panels),
+        tensors.linear(f"{name}.attention.output", panels),
         tensors.norm(f"{name}.attention.norm"),
-        tensors.linear(f"{name}.feed_forward.up"),
-        tensors.linear(f"{name}.feed_forward.down"),
+        tensors.linear(f"{name}.feed_forward.up", panels),
+        tensors.linear(f"{name}.feed_forward.down", panels),
         tensors.norm(f"{name}.feed_forward.norm"),
     )
 
@@ -167,9 +188,29 @@ class CompiledEncoder:
         return job.texts(dimensions or 0, bool(normalized))
 
 
-def encoder(layout: Layout) -> CompiledEncoder:
-    """Make a version ready to encode with the best kernels of this machine."""
-    return CompiledEncoder(layout.config, compile_encoder(layout, kernels.variants()[0]))
+def encoder(layout: Layout, compute: str, share: Share) -> CompiledEncoder:
+    """Make a version ready to encode with the best kernels of this machine.
+
+    compute: float32, bfloat16, or auto, which is bfloat16 where the processor multiplies it.
+    """
+    variant = kernels.variants()[0]
+    narrow = compute == "bfloat16" or (compute == "auto" and narrow_reason(layout.config) is None)
+    if not narrow:
+        return CompiledEncoder(layout.config, compile_encoder(layout, variant))
+
+    def panels(name: bytes, weight: kernels.Matrix) -> memoryview:
+        return share(PANELS, name, lambda: kernels.panels(weight))
+
+    return CompiledEncoder(layout.config, compile_encoder(layout, variant, panels))
+
+
+def narrow_reason(config: Config) -> str | None:
+    """Tell what stands against bfloat16 here; None: nothing, and it is faster."""
+    if config.hidden % 32 or config.intermediate % 32:
+        return f"widths {config.hidden} and {config.intermediate} are not multiples of 32"
+    if kernels.variants()[0] not in ("amx", "avx512_bf16"):
+        return "this processor does not multiply bfloat16"
+    return None
 
 
 def compute(job: kernels.Job, sequences: Iterable[Sequence[int]], pulse: Pulse) -> None:

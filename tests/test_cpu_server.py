@@ -10,12 +10,14 @@ import psycopg
 import pytest
 from backends_present import reason_missing
 
+from pageformer.loader.load import load
+
 if missing := reason_missing("cpu"):
     pytest.skip(missing, allow_module_level=True)
 
 MODULES = "do $$ import sys; plpy.notice(' '.join(sys.modules)) $$ language plpython3u"
 BATCH = """
-    select pageformer.encode_batch(array_agg('a text about ' || repeat('words ', 100) || i), 'minilm')
+    select pageformer.encode_batch(array_agg('about ' || repeat('words ', 100) || i), 'minilm')
     from generate_series(1, %s) i
 """
 
@@ -82,3 +84,26 @@ def test_a_quota_of_a_container_is_a_number_of_cores(tmp_path: Path) -> None:
         file.write_text(text)
         assert cores.quota(file) == expected
     assert cores.quota(tmp_path / "missing") == 1 << 16
+
+
+def elements(session: psycopg.Connection[Any], query: str) -> list[float]:
+    [[text]] = session.execute(f"select ({query})::text")
+    return [float(x) for x in text.strip("[]").split(",")]
+
+
+def test_a_model_is_computed_as_it_is_set(database: str, minilm_dir: Path) -> None:
+    encode = "select pageformer.encode('which function rounds down?', 'minilm')"
+    pinned = "select pageformer.encode_pinned('which function rounds down?', 'minilm@v1')"
+    with psycopg.connect(database, autocommit=True) as session:
+        load(session, str(minilm_dir), name="minilm")
+        wide, fixed = elements(session, encode), elements(session, pinned)
+        session.execute("select pageformer.set_compute('minilm', 'bfloat16')")
+        [[told]] = session.execute("select compute from pageformer.models")
+        narrow = elements(session, encode)
+        assert told == "bfloat16"
+        assert narrow != wide == fixed == elements(session, pinned)
+        assert sum(a * b for a, b in zip(narrow, wide, strict=True)) > 0.9999
+        with psycopg.connect(database, autocommit=True) as other:
+            assert elements(other, encode) == narrow
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="compute is 'int8'"):
+            session.execute("select pageformer.set_compute('minilm', 'int8')")

@@ -26,7 +26,7 @@ LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=6)
 over_random_shapes = settings(deadline=None, max_examples=60)
 
 
-VARIANTS = ("cpu avx512", "cpu avx2", "cpu portable")
+VARIANTS = ("cpu avx512_bf16", "cpu avx512", "cpu avx2", "cpu portable")
 
 
 @pytest.fixture(scope="session", params=[*BACKENDS, *VARIANTS, "separate memory"])

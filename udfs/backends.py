@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from mmap import mmap
 from typing import TYPE_CHECKING
 
-from pageformer.errors import ServerUnready
+from pageformer.errors import NotBuilt, ServerUnready
 from pageformer.udfs import threads
 from pageformer.udfs.encoding import Encoder
 from pageformer.udfs.layout import Layout
@@ -21,6 +21,8 @@ BACKENDS = {
     "cpu": ("pageformer.cpu_backend.operators", "CpuOperators"),
     "gpu": ("pageformer.gpu_backend.operators", "GpuOperators"),
 }
+# (form, digest of the sources, how to make it) -> the bytes that were made
+Share = Callable[[str, bytes, Callable[[], bytes]], memoryview]
 KERNELS = "pageformer.cpu_backend._kernels"
 
 
@@ -71,13 +73,22 @@ def prepare(setting: str, shared_memory: Callable[[str, int], mmap]) -> None:
         cores.share(shared_memory)
 
 
-def encoder(setting: str, layout: Layout) -> Encoder:
-    """Make a version ready to encode: compiled in one piece where it can be, or composed."""
+def encoder(setting: str, layout: Layout, compute: str, share: Share) -> Encoder:
+    """Make a version ready to encode: compiled in one piece where it can be, or composed.
+
+    share: keeps what a backend makes of blocks for all connections. Raises NotBuilt when the
+    version cannot be computed as it is asked for.
+    """
     if named(setting) == "cpu":
         from pageformer.cpu_backend import compiled
 
         if compiled.fits(layout.config):
-            return compiled.encoder(layout)
+            return compiled.encoder(layout, compute, share)
+    if compute not in ("float32", "auto"):
+        raise NotBuilt(
+            f"this model is not computed in {compute} by backend '{named(setting)}'",
+            hint="run: select pageformer.set_compute(model, 'float32')",
+        )
     with threads.kept_out():
         from pageformer.udfs.composed import ComposedEncoder
     return ComposedEncoder(model(setting, layout))

@@ -14,7 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pageformer.errors import DamagedPage
 from pageformer.udfs.mapping import FileLimit, Mapping, copy_to_memory, map_file
-from pageformer.udfs.page_file import Page, ReadBlocks, content, file_name, no_blocks, seal
+from pageformer.udfs.page_file import (
+    Buffer,
+    Page,
+    ReadBlocks,
+    content,
+    file_name,
+    no_blocks,
+    seal,
+    with_checksum,
+)
 from pageformer.udfs.private_folder import UNWRITABLE, PrivateFolder
 
 RETRY_SECONDS = 0.002  # another process is filling the page: about a megabyte's worth of reading
@@ -48,6 +57,7 @@ class PageCache:
         self._warn = warn
         self._warned = False
         self._mapped: dict[Page, Mapping] = {}
+        self._makers: dict[Page, Callable[[], bytes]] = {}
         self._limit = FileLimit()
 
     def open(self, pages: Sequence[Page]) -> list[memoryview]:
@@ -67,6 +77,18 @@ class PageCache:
             self.close(opened)
             raise
         return views
+
+    def open_made(self, page: Page, make: Callable[[], bytes]) -> memoryview:
+        """Map what a backend makes for itself, made by the first process that wants it.
+
+        page: the sha256 of what it is made of, and a form of the backend's own. Hold it, check it
+        and close it like any page.
+        """
+        self._makers[page] = make
+        try:
+            return self.open([page])[0]
+        finally:
+            del self._makers[page]
 
     def close(self, pages: Sequence[Page]) -> None:
         """Give up pages that `open` returned; one that nobody holds is unmapped with its last view.
@@ -142,7 +164,7 @@ class PageCache:
             if error.errno not in UNWRITABLE:
                 raise
             self._tell_private(error)
-        return copy_to_memory(page, content(page, self._read_page(page[0]), self._read_blocks))
+        return copy_to_memory(page, self._content(page))
 
     def _share(self, page: Page) -> Mapping:
         """Map the page's file, or write it first; where another process does, wait for that."""
@@ -162,9 +184,14 @@ class PageCache:
             self._pulse()
             time.sleep(RETRY_SECONDS)
 
+    def _content(self, page: Page) -> Buffer:
+        if page in self._makers:
+            return with_checksum(self._makers[page]())
+        return content(page, self._read_page(page[0]), self._read_blocks)
+
     def _fill(self, page: Page) -> Mapping:
         self._pulse()
-        data = content(page, self._read_page(page[0]), self._read_blocks)
+        data = self._content(page)
         try:
             self.folder.write(file_name(page), data, seal(page, len(data)))
         except OSError as error:

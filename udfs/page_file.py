@@ -9,6 +9,11 @@ widened once, into a derived file:
 A page of differences is likewise applied to its base blocks once; their names stand in the page, so
 its hash covers them.
 
+What a backend makes of blocks for itself is a derived file, too, in a form of the backend's own:
+
+    name     <form>-<sha256 of what it is made of, in hexadecimal>
+    content  bytes that the backend understands, then the sha256 of what stands before them
+
 A file's time of modification is its seal: a value that follows from its name and its size. Whoever
 writes to the file breaks the seal without knowing, so an intact seal (one `stat`) stands for what
 hashing a megabyte would tell. A broken one is reason to hash.
@@ -30,8 +35,10 @@ ELEMENT_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "delta": 1}
 
 
 def file_name(page: Page) -> str:
-    """Name the file that holds a page as float32."""
+    """Name the file that holds a page as float32, or what a backend made."""
     digest, form = page
+    if form not in ELEMENT_BYTES:
+        return f"{form}-{digest.hex()}"
     return digest.hex() if form == "f32" else f"f32-{derived_digest(page).hex()}"
 
 
@@ -84,6 +91,11 @@ def _floats_of(data: bytes, form: str, read_blocks: ReadBlocks) -> bytes:
         from pageformer.udfs.blocks import widen
 
     return widen(data, form).tobytes()
+
+
+def with_checksum(made: bytes) -> bytes:
+    """Make the content of a file that a backend derives."""
+    return made + hashlib.sha256(made).digest()
 
 
 def is_sound(page: Page, stored: memoryview) -> bool:

@@ -6,14 +6,14 @@ select pageformer.as_owner($1::bytea)
 
 -- name: resolve
 select v.id, v.hash, v.label, m.name, exists (select from pageformer.usable_model u where u.id = m.id) as allowed,
-    pg_catalog.statement_timestamp()::text as statement
+    pg_catalog.statement_timestamp()::text as statement, m.compute
 from pageformer.model m
 join pageformer.version v on v.id = m.deployed_id
 where m.name = $1::text
 
 -- name: resolve_pinned
 select v.id, v.hash, v.label, m.name, exists (select from pageformer.usable_model u where u.id = m.id) as allowed,
-    pg_catalog.statement_timestamp()::text as statement
+    pg_catalog.statement_timestamp()::text as statement, m.compute
 from pageformer.model m
 join pageformer.version v on v.model_id = m.id
 where m.name = $1::text

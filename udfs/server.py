@@ -37,7 +37,7 @@ def encode_pinned(input: str | None, version: str | None, more: bool = False) ->
     if input is None:
         return None
     resolved = versions.resolve(versions.pinned(version), input)
-    return encode_one(resolved, input, Options(), more, backend="auto")
+    return encode_one(resolved, input, Options(), more, fixed=True)
 
 
 @spi.boundary
@@ -138,10 +138,10 @@ def verify(model: str | None) -> int:
 
 
 def encode_one(
-    resolved: Resolved, text: str, options: Options, more: bool, backend: str | None = None
+    resolved: Resolved, text: str, options: Options, more: bool, fixed: bool = False
 ) -> str | None:
     """Encode one text as SQL's text for a vector."""
-    version = versions.ready(resolved, backend)
+    version = versions.ready(resolved, fixed)
     prompted = encoding.prompted(version.config, text, options)
     tokenize = version.tokenizer.encode_end if more else version.tokenizer.encode
     tokens = tokenize(prompted, options.truncate)

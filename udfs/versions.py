@@ -7,7 +7,7 @@ what the name leads to is kept, by content hash, so a deploy or a rollback is se
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from pageformer.udfs.config import Config
 from pageformer.udfs.encoding import Encoder
 from pageformer.udfs.layout import Layout, Place, TensorRow
 from pageformer.udfs.page_cache import PageCache
+from pageformer.udfs.page_file import Page
 from pageformer.udfs.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # NumPy, which the compiled path does without
@@ -37,12 +38,13 @@ class Resolved:
     model: str
     label: str
     statement: str  # when the statement began: tells one statement from the next
+    compute: str  # float32, bfloat16 or auto
 
 
 class Version:
     """Keep one version ready: config, tokenizer, mapped pages, tensors."""
 
-    def __init__(self, resolved: Resolved, cache: PageCache, backend: str) -> None:
+    def __init__(self, resolved: Resolved, cache: PageCache, backend: str, compute: str) -> None:
         self.cache = cache
         [row] = spi.rows("version", resolved.id)
         self.config = Config.from_json(row["config"])
@@ -51,7 +53,9 @@ class Version:
         self.pages = sorted({(row["page_hash"], row["format"]) for row in places})
         self._views = cache.open(self.pages)
         backends.prepare(backend, cache.shared_memory)
-        self._backend = backend
+        self._backend, self._compute = backend, compute
+        self._made: list[Page] = []
+        self._made_views: list[memoryview] = []
         self._layout = Layout(
             self.config,
             row["block_side"],
@@ -63,7 +67,14 @@ class Version:
     @cached_property
     def encoder(self) -> Encoder:
         """Return what turns token ids into vectors."""
-        return backends.encoder(self._backend, self._layout)
+        return backends.encoder(self._backend, self._layout, self._compute, self._share)
+
+    def _share(self, form: str, digest: bytes, make: Callable[[], bytes]) -> memoryview:
+        """Keep what the backend makes of blocks where all connections find it."""
+        view = self.cache.open_made((digest, form), make)
+        self._made.append((digest, form))
+        self._made_views.append(view)
+        return view
 
     @cached_property
     def model(self) -> "Model":
@@ -85,16 +96,17 @@ class Version:
 
     def is_sound(self) -> bool:
         """Tell whether the mapped pages are still what they were; False: open the version again."""
-        return self.cache.still_sound(self.pages, self._views)
+        pages, views = [*self.pages, *self._made], [*self._views, *self._made_views]
+        return self.cache.still_sound(pages, views)
 
     def close(self) -> None:
         """Let go of the mapped pages."""
-        for name in ("encoder", "model", "_layout", "_views"):
+        for name in ("encoder", "model", "_layout", "_views", "_made_views"):
             self.__dict__.pop(name, None)
-        self.cache.close(self.pages)
+        self.cache.close([*self.pages, *self._made])
 
 
-_ready: OrderedDict[tuple[bytes, str], Version] = OrderedDict()
+_ready: OrderedDict[tuple[bytes, str, str], Version] = OrderedDict()
 _caches: dict[str, PageCache] = {}
 _settings: dict[str, dict[str, str]] = {}
 
@@ -120,7 +132,9 @@ def resolve(name: str | None, text: str | None = None) -> Resolved:
             f"permission denied for model {model}",
             hint=f"an admin can run: select pageformer.grant_use('{model}', '{role['name']}')",
         )
-    return Resolved(row["id"], row["hash"], row["name"], row["label"], row["statement"])
+    return Resolved(
+        row["id"], row["hash"], row["name"], row["label"], row["statement"], row["compute"]
+    )
 
 
 def pinned(name: str | None) -> str | None:
@@ -160,14 +174,18 @@ def shorten(name: str) -> str:
     return f'"{name}"' if len(name) <= 64 else f'"{name[:60]}…"'
 
 
-def ready(resolved: Resolved, backend: str | None = None) -> Version:
-    """Return the version, opened once per connection and kept by content hash."""
-    backend = backend or settings(resolved.statement)["backend"]
-    key = (resolved.hash, backend)
+def ready(resolved: Resolved, fixed: bool = False) -> Version:
+    """Return the version, opened once per connection and kept by content hash.
+
+    fixed: computed in float32 by this machine's own processor, whatever is set.
+    """
+    backend = "auto" if fixed else settings(resolved.statement)["backend"]
+    compute = "float32" if fixed else resolved.compute
+    key = (resolved.hash, backend, compute)
     if key in _ready and not _ready[key].is_sound():
         _ready.pop(key).close()
     if key not in _ready:
-        _ready[key] = spi.as_owner(lambda: Version(resolved, page_cache(), backend))
+        _ready[key] = spi.as_owner(lambda: Version(resolved, page_cache(), backend, compute))
         while len(_ready) > KEPT:
             _ready.popitem(last=False)[1].close()
     _ready.move_to_end(key)

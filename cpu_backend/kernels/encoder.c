@@ -19,7 +19,7 @@
 
 #include "threads.h"
 
-enum { GROUP_TOKENS = 256, ROWS_PER_UNIT = 16, CHUNK_ROWS = 48 };
+enum { GROUP_TOKENS = 256, ROWS_PER_UNIT = 16, CHUNK_ROWS = 64 };
 enum step { EMBED, QUERY_KEY_VALUE, ATTEND, OUTPUT, NORM, UP, DOWN, NORM_AGAIN, POOL };
 enum { STEPS_PER_LAYER = NORM_AGAIN - EMBED, STEPS = POOL + 1 };
 
@@ -41,6 +41,7 @@ struct workspace {
     float *memory;
     size_t floats;
     float *x, *sums, *query, *key, *value, *mixed, *inner;
+    uint16_t *x16, *mixed16, *inner16; /* x, mixed and inner in bfloat16, in its stead or beside */
     ptrdiff_t hidden_stride, inner_stride;
 };
 
@@ -88,11 +89,28 @@ static float *aligned_floats(size_t count) {
     return posix_memalign(&memory, 64, (count + 16) * sizeof(float)) ? NULL : memory;
 }
 
+/* Lay the matrices out; with NULL for memory, only count the floats. */
+static size_t lay_out(struct workspace *space, const struct encoder *encoder, int tokens) {
+    const size_t rows = ((size_t)tokens + 31) / 32 * 32; /* tiles of AMX read whole */
+    const size_t hidden = rows * (size_t)space->hidden_stride;
+    const size_t inner = rows * (size_t)space->inner_stride;
+    float **wide[] = {&space->x, &space->sums, &space->query, &space->key, &space->value,
+                      &space->mixed, &space->inner};
+    uint16_t **half[] = {&space->x16, &space->mixed16, &space->inner16};
+    size_t at = 0;
+    for (int i = 0; i < 7 - encoder->narrow; i++, at += i < 7 ? hidden : inner)
+        *wide[i] = space->memory + at;
+    for (int i = 0; encoder->narrow && i < 3; i++) {
+        *half[i] = (uint16_t *)(space->memory + at);
+        at += (i < 2 ? hidden : inner) / 2;
+    }
+    return at;
+}
+
 static int make_room(struct workspace *space, const struct encoder *encoder, int tokens) {
     space->hidden_stride = stride_of(encoder->hidden);
     space->inner_stride = stride_of(encoder->intermediate);
-    size_t hidden = (size_t)tokens * (size_t)space->hidden_stride;
-    size_t floats = 6 * hidden + (size_t)tokens * (size_t)space->inner_stride;
+    size_t floats = lay_out(space, encoder, tokens);
     if (floats > space->floats) {
         free(space->memory);
         space->memory = aligned_floats(floats);
@@ -100,10 +118,7 @@ static int make_room(struct workspace *space, const struct encoder *encoder, int
         if (!space->memory) return 0;
         memset(space->memory, 0, floats * sizeof(float));
     }
-    float **part[] = {&space->x, &space->sums, &space->query, &space->key, &space->value,
-                      &space->mixed};
-    for (size_t i = 0; i < 6; i++) *part[i] = space->memory + i * hidden;
-    space->inner = space->memory + 6 * hidden;
+    lay_out(space, encoder, tokens);
     return 1;
 }
 
@@ -144,12 +159,17 @@ static struct stand stand_at(const struct encoder *encoder, struct team *team, u
 
 static int parts(int whole, int part) { return (whole + part - 1) / part; }
 
+static int chunk_start(int rows, int chunk, int count) {
+    return (int)((int64_t)rows * chunk / count);
+}
+
 static int chunks(const struct stand *at) {
     return at->team->size > 1 ? parts(at->team->group->tokens, CHUNK_ROWS) : 1;
 }
 
 static int strips(const struct stand *at, int cols) {
-    return parts(cols, at->encoder->variant->strip) * chunks(at);
+    const int strip = at->encoder->narrow ? PANEL_COLUMNS : at->encoder->variant->strip;
+    return parts(cols, strip) * chunks(at);
 }
 
 static int units(const struct stand *at) {
@@ -194,20 +214,43 @@ static void do_rows(const struct stand *at, int unit) {
         if (at->step == EMBED) embed_row(encoder, at->team->group, row, sums);
         encoder->variant->layer_norm(sums, x, encoder->hidden, norm->weight, norm->bias,
                                      encoder->eps);
+        if (encoder->narrow)
+            encoder->variant->narrow(x, space->x16 + row * space->hidden_stride, encoder->hidden);
     }
 }
 
+/* What a product reads and writes; x16 and y16 are for bfloat16. */
+struct flow {
+    const float *x;
+    const uint16_t *x16;
+    ptrdiff_t x_stride;
+    float *y;
+    uint16_t *y16;
+    ptrdiff_t y_stride;
+    const float *residual;
+    enum activation activation;
+};
+
 /* One strip of a product, for all rows or one chunk of them. */
-static void do_product(const struct stand *at, struct product p, const struct linear *linear,
+static void do_product(const struct stand *at, const struct flow *flow, const struct linear *linear,
                        int unit, const struct matrix *next) {
     const int count = chunks(at), chunk = unit % count, rows = at->team->group->tokens;
-    const int from = (int)((int64_t)rows * chunk / count);
-    p.weight = linear->weight;
-    p.bias = linear->bias;
-    p.x += from * p.x_stride;
-    p.y += from * p.y_stride;
-    if (p.residual) p.residual += from * p.y_stride;
-    p.count = (int)((int64_t)rows * (chunk + 1) / count) - from;
+    const int from = chunk_start(rows, chunk, count), to = chunk_start(rows, chunk + 1, count);
+    const ptrdiff_t x_from = from * flow->x_stride, y_from = from * flow->y_stride;
+    const float *residual = flow->residual ? flow->residual + y_from : NULL;
+    if (at->encoder->narrow) {
+        const struct product16 p = {
+            .x = flow->x16 + x_from, .x_stride = flow->x_stride, .panels = linear->panels,
+            .bias = linear->bias, .residual = residual, .y = flow->y16 ? NULL : flow->y + y_from,
+            .y16 = flow->y16 ? flow->y16 + y_from : NULL, .y_stride = flow->y_stride,
+            .depth = linear->weight->rows, .count = to - from, .activation = flow->activation};
+        at->encoder->variant->product16(&p, unit / count);
+        return;
+    }
+    const struct product p = {
+        .x = flow->x + x_from, .x_stride = flow->x_stride, .weight = linear->weight,
+        .bias = linear->bias, .residual = residual, .y = flow->y + y_from,
+        .y_stride = flow->y_stride, .count = to - from, .activation = flow->activation};
     at->encoder->variant->product(&p, unit / count, next);
 }
 
@@ -217,31 +260,35 @@ static void do_query_key_value(const struct stand *at, int unit) {
     const struct linear *linear[] = {&layer->query, &layer->key, &layer->value, &layer->output};
     float *y[] = {space->query, space->key, space->value};
     const int each = strips(at, at->encoder->hidden), which = unit / each;
-    struct product p = {.x = space->x, .x_stride = space->hidden_stride, .y = y[which],
-                        .y_stride = space->hidden_stride};
-    do_product(at, p, linear[which], unit % each, linear[which + 1]->weight);
+    const struct flow flow = {.x = space->x, .x16 = space->x16, .x_stride = space->hidden_stride,
+                              .y = y[which], .y_stride = space->hidden_stride};
+    do_product(at, &flow, linear[which], unit % each, linear[which + 1]->weight);
 }
 
 static void do_output(const struct stand *at, int unit) {
     const struct workspace *space = at->team->space;
-    struct product p = {.x = space->mixed, .x_stride = space->hidden_stride, .y = space->sums,
-                        .y_stride = space->hidden_stride, .residual = space->x};
-    do_product(at, p, &at->layer->output, unit, at->layer->up.weight);
+    const struct flow flow = {.x = space->mixed, .x16 = space->mixed16,
+                              .x_stride = space->hidden_stride, .y = space->sums,
+                              .y_stride = space->hidden_stride, .residual = space->x};
+    do_product(at, &flow, &at->layer->output, unit, at->layer->up.weight);
 }
 
 static void do_up(const struct stand *at, int unit) {
     const struct workspace *space = at->team->space;
-    struct product p = {.x = space->x, .x_stride = space->hidden_stride, .y = space->inner,
-                        .y_stride = space->inner_stride,
-                        .activation = (enum activation)at->encoder->activation};
-    do_product(at, p, &at->layer->up, unit, at->layer->down.weight);
+    const struct flow flow = {.x = space->x, .x16 = space->x16, .x_stride = space->hidden_stride,
+                              .y = space->inner, .y16 = space->inner16,
+                              .y_stride = space->inner_stride,
+                              .activation = (enum activation)at->encoder->activation};
+    do_product(at, &flow, &at->layer->up, unit, at->layer->down.weight);
 }
 
 static void do_down(const struct stand *at, int unit) {
     const struct workspace *space = at->team->space;
-    struct product p = {.x = space->inner, .x_stride = space->inner_stride, .y = space->sums,
-                        .y_stride = space->hidden_stride, .residual = space->x};
-    do_product(at, p, &at->layer->down, unit, at->next_layer ? at->next_layer->query.weight : NULL);
+    const struct flow flow = {.x = space->inner, .x16 = space->inner16,
+                              .x_stride = space->inner_stride, .y = space->sums,
+                              .y_stride = space->hidden_stride, .residual = space->x};
+    const struct matrix *next = at->next_layer ? at->next_layer->query.weight : NULL;
+    do_product(at, &flow, &at->layer->down, unit, next);
 }
 
 static void do_attend(const struct stand *at, int unit, float *scratch) {
@@ -258,6 +305,10 @@ static void do_attend(const struct stand *at, int unit, float *scratch) {
         .scratch = scratch,
         .bias = encoder->relative ? encoder->relative + head * distances + encoder->longest - 1 : NULL};
     encoder->variant->attention(&attention);
+    if (!encoder->narrow) return;
+    for (int row = 0; row < attention.length; row++)
+        encoder->variant->narrow(attention.y + row * stride, space->mixed16 + from + row * stride,
+                                 width);
 }
 
 static void do_pool(const struct stand *at, int sequence, int states) {

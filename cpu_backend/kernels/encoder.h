@@ -7,6 +7,7 @@
 struct linear {
     struct matrix *weight;
     float *bias;
+    const uint16_t *panels; /* of weight, when products are in bfloat16 */
 };
 
 struct norm {
@@ -25,6 +26,7 @@ struct encoder {
     int hidden, heads, intermediate, layer_count, activation, first_token;
     int padding_id; /* or -1: positions count from 0 */
     int longest;    /* tokens of a sequence */
+    int narrow;     /* products in bfloat16 */
     float eps;
     struct matrix *tables[MOST_TABLES]; /* word, position, token type */
     int table_count;

@@ -28,6 +28,20 @@ struct product {
     enum activation activation;
 };
 
+/* The same in bfloat16: panels of weights (matmul_bf16.c), `depth` of k, whole panels of columns.
+ * The result goes to y, or in bfloat16 to y16. x has room for rows in multiples of 32. */
+enum { PANEL_COLUMNS = 32 };
+
+struct product16 {
+    const uint16_t *x, *panels;
+    ptrdiff_t x_stride, y_stride;
+    const float *bias, *residual; /* residual or NULL */
+    float *y;                     /* or NULL */
+    uint16_t *y16;                /* or NULL */
+    int depth, count;
+    enum activation activation;
+};
+
 /* softmax(q k^T scale + bias) v for one head of one sequence. */
 struct attention {
     const float *q, *k, *v; /* first row of the sequence, first column of the head */
@@ -44,6 +58,8 @@ struct variant {
     int strip;     /* columns that a product computes at once */
     int (*supported)(void);
     void (*product)(const struct product *, int strip_index, const struct matrix *ahead);
+    void (*product16)(const struct product16 *, int panel);
+    void (*narrow)(const float *from, uint16_t *to, int count);
     void (*attention)(const struct attention *);
     size_t (*attention_scratch)(int length, int width);
     void (*layer_norm)(const float *x, float *y, int width, const float *weight, const float *bias,
@@ -53,7 +69,8 @@ struct variant {
     void (*normalize)(const float *x, float *y, int width);
 };
 
-extern const struct variant variant_avx512, variant_avx2, variant_portable;
+extern const struct variant variant_amx, variant_avx512_bf16, variant_avx512, variant_avx2,
+    variant_portable;
 
 /* The variants that this machine can run, best first; NULL ends them. */
 const struct variant *const *available_variants(void);

@@ -74,6 +74,7 @@ static PyMethodDef methods[] = {
      "Stop when PostgreSQL's InterruptPending is set; False when there is none to be found."},
     {"interrupt", interrupt, METH_O, "Stop, or go on: for processes that are no PostgreSQL."},
     {"share", share, METH_VARARGS, "Share `cores` out through the slots of a writable buffer."},
+    {"panels", panels, METH_O, "Make panels of bfloat16 of a Matrix."},
     {"vector_text", vector_text, METH_O, "Write float32 as pgvector reads it."},
     {"linear", linear, METH_VARARGS, "Compute a product into a buffer."},
     {"attention", attend, METH_VARARGS, "Compute attention into a buffer."},

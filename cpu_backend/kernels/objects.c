@@ -143,13 +143,31 @@ static struct matrix *held_matrix(struct encoder_object *self, PyObject *object,
     return matrix;
 }
 
-static int set_linear(struct encoder_object *self, struct linear *linear, PyObject *pair, int rows,
+/* Panels of bfloat16 (panels.c) that lie in a buffer; the encoder holds the buffer. */
+static const uint16_t *panels_in(struct encoder_object *self, PyObject *object, int rows, int cols) {
+    PyObject *view = PyMemoryView_FromObject(object);
+    if (!view || PyList_Append(self->held, view)) {
+        Py_XDECREF(view);
+        return NULL;
+    }
+    Py_DECREF(view); /* the list holds it */
+    const Py_buffer *buffer = PyMemoryView_GET_BUFFER(view);
+    if (rows % 32 == 0 && cols % 32 == 0 && buffer->len == (Py_ssize_t)rows * cols * 2)
+        return buffer->buf;
+    PyErr_Format(PyExc_ValueError, "panels of %zd bytes for a matrix of %d x %d", buffer->len, rows,
+                 cols);
+    return NULL;
+}
+
+static int set_linear(struct encoder_object *self, struct linear *linear, PyObject *parts, int rows,
                       int cols) {
-    PyObject *weight, *bias;
-    if (!PyArg_ParseTuple(pair, "OO", &weight, &bias)) return -1;
+    PyObject *weight, *bias, *panels;
+    if (!PyArg_ParseTuple(parts, "OOO", &weight, &bias, &panels)) return -1;
     linear->weight = held_matrix(self, weight, rows, cols);
     linear->bias = linear->weight ? vector_in(self, bias, cols) : NULL;
-    return linear->bias ? 0 : -1;
+    if (!linear->bias || !self->encoder.narrow) return linear->bias ? 0 : -1;
+    linear->panels = panels_in(self, panels, rows, cols);
+    return linear->panels ? 0 : -1;
 }
 
 static int set_norm(struct encoder_object *self, struct norm *norm, PyObject *pair) {
@@ -228,16 +246,17 @@ static int check_sizes(const struct encoder *encoder, int positions) {
 static PyObject *new_encoder(PyTypeObject *type, PyObject *arguments, PyObject *names) {
     static char *keywords[] = {"variant", "hidden", "heads", "intermediate", "activation", "eps",
                                "padding_id", "longest", "first_token", "tables", "norm", "layers",
-                               "relative", NULL};
+                               "relative", "narrow", NULL};
     struct encoder_object *self = (struct encoder_object *)type->tp_alloc(type, 0);
     if (!self) return NULL;
     struct encoder *e = &self->encoder;
     const char *variant, *activation;
     PyObject *tables, *norm, *layers, *relative;
     int good = PyArg_ParseTupleAndKeywords(
-        arguments, names, "siiisfiipO!OO!O", keywords, &variant, &e->hidden, &e->heads,
+        arguments, names, "siiisfiipO!OO!Op", keywords, &variant, &e->hidden, &e->heads,
         &e->intermediate, &activation, &e->eps, &e->padding_id, &e->longest, &e->first_token,
-        &PyTuple_Type, &tables, &norm, &PyTuple_Type, &layers, &relative);
+        &PyTuple_Type, &tables, &norm, &PyTuple_Type, &layers, &relative,
+        &e->narrow);
     self->held = PyList_New(0);
     good = good && self->held && (e->variant = variant_named(variant)) &&
            !set_activation(e, activation) && !set_tables(self, tables) &&

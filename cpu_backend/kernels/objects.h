@@ -26,6 +26,9 @@ const struct variant *variant_named(const char *name);
 /* Hold a contiguous buffer of float32; -1 with an exception. */
 int get_floats(PyObject *object, Py_buffer *buffer);
 
+/* Panels of bfloat16, of a Matrix: panels.c. */
+PyObject *panels(PyObject *module, PyObject *matrix);
+
 PyObject *text_of_vector(const float *x, int count);
 
 /* Single operators: operators.c. */

@@ -1,14 +1,22 @@
 /* The kernels, compiled for the vectors that the including variant_*.c has chosen: VECTOR floats
  * to a vector, tiles of ROWS x COLUMNS vectors, and the instructions that its pragma allows. */
+#ifndef HAS_BF16
+#define HAS_BF16 0
+#endif
+#ifndef HAS_AMX
+#define HAS_AMX 0
+#endif
+
 #include "kernels.h"
 #include "vectors.h"
 
 #include "matmul_f32.c"
+#include "matmul_bf16.c"
 
 #include "attention.c"
 #include "rows.c"
 
 #define KERNELS                                                                        \
-    .strip = COLUMNS * VECTOR, .product = product, .attention = attention,             \
+    .strip = COLUMNS * VECTOR, .product = product, .product16 = product16, .narrow = narrow, .attention = attention,             \
     .attention_scratch = attention_scratch, .layer_norm = layer_norm,                  \
     .add_rows = add_rows, .mean_rows = mean_rows, .normalize = normalize

@@ -3,6 +3,10 @@
 
 #if defined(__x86_64__)
 
+static int supported(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
@@ -13,10 +17,6 @@
 #define ROWS 6
 #define COLUMNS 2
 #include "variant.h"
-
-static int supported(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
 
 const struct variant variant_avx2 = {.name = "avx2", .supported = supported, KERNELS};
 

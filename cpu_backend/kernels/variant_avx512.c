@@ -3,6 +3,11 @@
 
 #if defined(__x86_64__)
 
+static int supported(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
 #else
@@ -13,11 +18,6 @@
 #define ROWS 12
 #define COLUMNS 2
 #include "variant.h"
-
-static int supported(void) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
 
 const struct variant variant_avx512 = {.name = "avx512", .supported = supported, KERNELS};
 

@@ -8,7 +8,8 @@ create table pageformer.asset (
 create table pageformer.model (
     id integer generated always as identity primary key,
     name text not null unique check (name ~ '^[^@[:space:]]+$'),
-    deployed_id integer
+    deployed_id integer,
+    compute text not null default 'float32' check (compute in ('float32', 'bfloat16', 'auto'))
 );
 
 -- One version is immutable; its hash covers config, tokenizer and every block hash.

@@ -46,8 +46,10 @@ select
     v.max_length,
     v.parameters,
     v.loaded_at,
-    (select count(*) from pageformer.model_versions other where other.model = v.model) as versions
+    (select count(*) from pageformer.model_versions other where other.model = v.model) as versions,
+    m.compute
 from pageformer.model_versions v
+join pageformer.model m on m.name = v.model
 where v.deployed;
 
 create or replace view pageformer.tensors with (security_barrier) as
