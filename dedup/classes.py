@@ -4,6 +4,7 @@ Blocks of one class are interchangeable, so every packing method works on classe
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping
+from typing import Any
 
 from pageformer.errors import InvalidInput
 
@@ -11,7 +12,7 @@ Block = Hashable
 Tensor = Hashable
 Owners = frozenset[Tensor]
 Page = frozenset[Block]
-Tensors = Mapping[Tensor, Collection[Block]]
+Tensors = Mapping[Any, Collection[Any]]  # tensor -> its blocks, ids of any hashable types
 Classes = dict[Owners, list[Block]]  # which tensors -> the blocks that exactly these use
 
 

@@ -14,6 +14,7 @@ from pageformer.udfs.delta import (
     FOUR_BITS,
     SIGN,
     TERNARY,
+    THREE_BITS,
     TWO_BITS,
     Codes,
     Delta,
@@ -21,12 +22,12 @@ from pageformer.udfs.delta import (
     levels,
 )
 
-CODINGS = (SIGN, TERNARY, TWO_BITS, FOUR_BITS, EIGHT_BITS)  # the cheapest first
+CODINGS = (SIGN, TERNARY, TWO_BITS, THREE_BITS, FOUR_BITS, EIGHT_BITS)  # the cheapest first
 TERNARY_THRESHOLD = 0.7  # of the mean magnitude (Li and Liu, Ternary Weight Networks, 2016)
 ROUNDS = 3  # of choosing codes and scales by turns
 
 # Half the best step of a uniform quantiser for normal differences (Max 1960): where rounds start.
-HALF_STEP = {TWO_BITS: 0.4979, FOUR_BITS: 0.1676}
+HALF_STEP = {TWO_BITS: 0.4979, THREE_BITS: 0.2930, FOUR_BITS: 0.1676}
 TINY = np.float32(1e-30)
 
 

@@ -18,8 +18,8 @@ from pageformer.udfs.blocks import Array
 from pageformer.udfs.delta import BITS, TERNARY, Delta
 
 MAP_BYTES = 230  # of one new block: its rows in `block` and `placement`, its base's name
-CHEAPEST, DEAREST = 1e-2, 1e-14  # harm that one byte must save
-CHECKS = 10
+CHEAPEST, DEAREST = 1e-3, 1e-8  # harm that one byte must save
+CHECKS = 9
 Chosen = TypeVar("Chosen")
 Rows = npt.NDArray[np.bool_]
 

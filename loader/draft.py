@@ -8,8 +8,10 @@ import numpy as np
 from pageformer.loader.checkpoint import Checkpoint
 from pageformer.loader.cut import BUNDLE, Sheet, bundle_offsets, sheets, tile
 from pageformer.loader.manifest import Grid, Manifest, TensorEntry
+from pageformer.loader.similar import Similar
 from pageformer.udfs.blocks import Array, widen
 
+TABLE_SHARE = 30.0  # what a table of embeddings counts, in blocks of a linear map
 Place = tuple[str, int, int]  # tensor, block row, block column
 
 
@@ -49,6 +51,10 @@ class Draft:
         """Count the elements of the tensor that a block is part of."""
         return int(self._sheets[self.places[name][0][0]].array.size)
 
+    def padded_rows(self, tensor: str) -> int:
+        """Count the rows of a tensor's blocks."""
+        return len(self.manifest.tensors[tensor].grid or []) * self.side
+
     def tensors(self, replaced: Mapping[bytes, Array]) -> dict[str, Array]:
         """Return whole tensors by name, with some blocks replaced; the rest is not copied."""
         whole = dict(self._whole)
@@ -63,19 +69,11 @@ class Draft:
             whole[vector] = bundle[offset : offset + size]
         return whole
 
-    def row_weights(self, name: bytes, weights: Mapping[str, Array]) -> Array:
-        """Return how much an error in each row of a block matters, in all its places.  # [side]
-
-        weights: of the rows of whole tensors. The bundle's errors count by its own size.
-        """
+    def weights_of(self, name: bytes, weights: Mapping[str, Array]) -> Array:
+        """Add up the weights of a block's rows in all its places.  # [side]"""
         total = np.zeros(self.side, np.float32)
         for tensor, row, _ in self.places[name]:
-            if tensor == BUNDLE:
-                bundle = self._whole[BUNDLE]
-                total += np.float32(1 / max(float(np.einsum("ij,ij->", bundle, bundle)), 1e-30))
-                continue
-            part = weights[tensor][row * self.side : (row + 1) * self.side]
-            total[: len(part)] += part
+            total += weights[tensor][row * self.side : (row + 1) * self.side]
         return total
 
     def renamed(self, names: Mapping[bytes, bytes]) -> Manifest:
@@ -89,6 +87,36 @@ class Draft:
 
         tensors = {name: rename(entry) for name, entry in self.manifest.tensors.items()}
         return replace(self.manifest, tensors=tensors)
+
+
+def row_weights(
+    draft: Draft,
+    blocks: Mapping[bytes, Array],
+    similar: Mapping[bytes, Similar],
+    usage: Mapping[str, Array],
+) -> dict[str, Array]:
+    """Return how much a squared error in each row of each tensor matters, rows padded to blocks.
+
+    An error counts in parts of the tensor's own difference, a tensor by its number of blocks;
+    tables count alike, each row as often as it is looked up. usage: look-ups per row of tables.
+    """
+    energy: dict[str, Array] = {}
+    shares: dict[str, float] = {}
+    for name in similar:
+        difference = blocks[name] - similar[name].block
+        squares = np.einsum("ij,ij->i", difference, difference)
+        for tensor, row, _ in draft.places[name]:
+            rows = energy.setdefault(tensor, np.zeros(draft.padded_rows(tensor), np.float32))
+            rows[row * draft.side : (row + 1) * draft.side] += squares
+            shares[tensor] = TABLE_SHARE if tensor in usage else shares.get(tensor, 0.0) + 1
+    weights = {}
+    for tensor, rows in energy.items():
+        used = np.ones_like(rows)
+        if tensor in usage:
+            used[: len(usage[tensor])] = usage[tensor]
+        total = max(float(used @ rows), 1e-30)
+        weights[tensor] = used * np.float32(shares[tensor] / total)
+    return weights
 
 
 def _float32(sheet: Sheet) -> Array:

@@ -53,13 +53,16 @@ class Evaluation:
     def begin(self, original: Arrays) -> dict[str, Array]:
         """Compute what the original model makes of the examples.
 
-        Returns, per 2-D tensor, what a squared error in each of its rows adds to the relative error
-        of what it computes.  # [rows]
+        Returns how often each row of each table is looked up.
         """
         watch = Watch()
         model = model_of(self._config, original, watch)
         self._reference = self._outputs(model)
-        return {name: watch.weights(matrix) for name, matrix in model.matrices.items()}
+        return {
+            name: watch.usage(matrix)
+            for name, matrix in model.matrices.items()
+            if id(matrix) in watch.counts
+        }
 
     def dropped(self, arrays: Arrays) -> float:
         """Return how much lower the score is than the original's."""
@@ -110,39 +113,21 @@ class Evaluation:
 
 
 class Watch(Operators):
-    """Note how strongly each row of each matrix is used, while a model computes."""
+    """Note how often each row of a table is looked up, while a model computes."""
 
     def __init__(self) -> None:
-        self.inputs: dict[int, Array] = {}  # id of a matrix -> sum of squares per row
-        self.outputs: dict[int, float] = {}  # id of a matrix -> sum of squares of its products
-
-    def matmul(self, x: Array, W: BlockMatrix) -> Array:
-        """Multiply, noting what comes in and goes out."""
-        y = super().matmul(x, W)
-        self._note(W, np.einsum("ij,ij->j", x, x), y)
-        return y
+        self.counts: dict[int, Array] = {}  # id of a matrix -> look-ups per row
 
     def rows(self, ids: Any, table: BlockMatrix) -> Array:
         """Gather rows, noting which."""
-        y = super().rows(ids, table)
         counts = np.bincount(np.asarray(ids), minlength=table.rows).astype(np.float32)
-        self._note(table, counts, y)
-        return y
+        self.counts[id(table)] = self.counts.get(id(table), np.float32(0)) + counts
+        return super().rows(ids, table)
 
-    def _note(self, matrix: BlockMatrix, inputs: Array, output: Array) -> None:
-        seen = self.inputs.get(id(matrix), np.float32(0))
-        self.inputs[id(matrix)] = seen + inputs
-        energy = float(np.einsum("ij,ij->", output, output))
-        self.outputs[id(matrix)] = self.outputs.get(id(matrix), 0.0) + energy
-
-    def weights(self, matrix: BlockMatrix) -> Array:
-        """Return what a squared error in each row adds to the relative error of the output.
-
-        A row that was not seen counts as if it had been, a little: other texts may use it.
-        """
-        inputs = self.inputs.get(id(matrix), np.ones(matrix.rows, np.float32))
-        unseen = np.float32(inputs.mean() / 10)
-        return (inputs + unseen) / np.float32(max(self.outputs.get(id(matrix), 0.0), 1e-30))
+    def usage(self, table: BlockMatrix) -> Array:
+        """Return the look-ups of each row; one that was not seen counts a little."""
+        counts = self.counts[id(table)]
+        return counts + np.float32(counts.mean() / 10)
 
 
 def model_of(config: Config, arrays: Arrays, operators: Operators) -> Model:

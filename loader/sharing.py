@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from time import monotonic
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from psycopg import RawCursor
@@ -19,7 +19,7 @@ from pageformer.dedup.delta_pages import difference_name
 from pageformer.dedup.widths import Block, Choice, bisect
 from pageformer.errors import InvalidInput, NotBuilt
 from pageformer.loader.checkpoint import Checkpoint
-from pageformer.loader.draft import Draft
+from pageformer.loader.draft import Draft, row_weights
 from pageformer.loader.evaluation import Evaluation, Loss
 from pageformer.loader.examples import Examples, Measure, made_examples, read_examples
 from pageformer.loader.head import read_head
@@ -32,7 +32,8 @@ from pageformer.udfs.tokenizer import Tokenizer
 Rung = Literal["approximate", "delta"]
 ALIKE = 0.2  # of its length: how far a block may be from the stored one that replaces it
 RELATED = 0.7  # how far from one that it is a difference to
-STEP_BACK = 4.0  # of the rate, where the bound breaks on the texts that had no part in choosing
+STEP_BACK = 1.5  # of the rate, where the bound breaks on the texts that had no part in choosing
+STEPS_BACK = 12
 
 StoredAmong = Callable[[Sequence[bytes]], Iterable[bytes]]
 Names = Mapping[bytes, bytes]
@@ -55,6 +56,14 @@ class Sharing:
             raise InvalidInput(
                 f"the bound on the drop is {self.max_drop}", hint="give a part of 1, such as 0.005"
             )
+
+
+def sharing(rung: str, max_drop: float, evaluate: Path | None) -> Sharing | None:
+    """Read what `--dedup` and its kin say; None for `exact`, which measures nothing.
+
+    Raises InvalidInput for a rung, a bound or a file that is not one.
+    """
+    return None if rung == "exact" else Sharing(cast(Rung, rung), max_drop, evaluate)
 
 
 @dataclass(frozen=True)
@@ -123,11 +132,11 @@ def plan(
     blocks = {name: draft.block(name) for name in names if name not in stored}
     first_places = {name: draft.places[name][0] for name in blocks}
     similar = Search(cursor, draft.side).nearest(blocks, first_places)
-    weights = choosing.begin(draft.tensors({}))
+    usage = choosing.begin(draft.tensors({}))
     reporting.begin(draft.tensors({}))
     within = _Bound(draft, choosing, sharing.max_drop)
     if sharing.rung == "delta":
-        solutions = _as_differences(draft, blocks, similar, weights, within)
+        solutions = _as_differences(draft, blocks, similar, usage, within)
     else:
         solutions = _as_stored(draft, blocks, similar, within)
     for solution in solutions:
@@ -188,15 +197,16 @@ def _as_differences(
     draft: Draft,
     blocks: Mapping[bytes, Array],
     similar: Mapping[bytes, Similar],
-    weights: Mapping[str, Array],
+    usage: Mapping[str, Array],
     within: _Bound,
 ) -> Iterable[_Solution]:
     """Yield solutions in which blocks become differences; ever wider ones, in the end none."""
+    weights = row_weights(draft, blocks, similar, usage)
     related = {
         name: Block(
             blocks[name],
             found.block,
-            draft.row_weights(name, weights),
+            draft.weights_of(name, weights),
             draft.block_bytes(name),
         )
         for name, found in similar.items()
@@ -208,7 +218,7 @@ def _as_differences(
         return _differences(draft.side, chosen, similar)
 
     rate = bisect(solution, within.holds) if related else None
-    for _ in range(10):
+    for _ in range(STEPS_BACK):
         if rate is None:
             break
         yield solution(rate)

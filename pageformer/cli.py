@@ -199,6 +199,22 @@ def load(
     deploy: Annotated[
         bool, typer.Option("--deploy", help="Deploy it even if it is not the first version.")
     ] = False,
+    dedup: Annotated[
+        str,
+        typer.Option(
+            metavar="RUNG", help="Share blocks that are equal: exact; or alike: approximate, delta."
+        ),
+    ] = "exact",
+    max_drop: Annotated[
+        float, typer.Option(metavar="PART", help="How much lower the score may get, as 0.005.")
+    ] = 0.005,
+    evaluate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Lines of text, text<TAB>label or text<TAB>text<TAB>score that measure the score.",
+        ),
+    ] = None,
     dsn: Dsn = None,
 ) -> None:
     """Load a model from its files.
@@ -208,9 +224,19 @@ def load(
     from pageformer import progress
     from pageformer.client import connect
     from pageformer.loader.load import load
+    from pageformer.loader.sharing import sharing
 
+    shared = sharing(dedup, max_drop, evaluate)
     with connect(dsn) as connection, progress.show(f"loading {name}") as tell:
-        loaded = load(connection, source, name=name, version=version, deploy=deploy, progress=tell)
+        loaded = load(
+            connection,
+            source,
+            name=name,
+            version=version,
+            deploy=deploy,
+            sharing=shared,
+            progress=tell,
+        )
     print(loaded)
 
 
@@ -312,6 +338,60 @@ def embed(
         with progress.show(f"embedding {one.table}.{one.into}", "texts") as tell:
             done = embed(dsn, one, workers=workers, batch=batch, progress=tell, warn=say)
         print(f"{one.table}.{one.into}: {done:,} texts encoded with {one.model}")
+
+
+@app.command()
+def pack(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what it would gain.")
+    ] = False,
+    method: Annotated[
+        str, typer.Option(metavar="METHOD", help="greedy-1, greedy-2, two-stage or optimal.")
+    ] = "two-stage",
+    dsn: Dsn = None,
+) -> None:
+    """Pack all blocks anew, by the versions that share them.
+
+    Readers go on meanwhile; loads and drops wait.
+    """
+    from pageformer import progress
+    from pageformer.client import connect
+    from pageformer.loader.repack import repack
+
+    with connect(dsn) as connection, progress.show("packing", "pages") as tell:
+        packed = repack(connection, method=method, dry_run=dry_run, progress=tell)
+    print(packed)
+
+
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="As minilm, or minilm@v1.")],
+    second: Annotated[str, typer.Argument(metavar="B")],
+    dsn: Dsn = None,
+) -> None:
+    """List the tensors in which two versions differ, and by how much."""
+    from pageformer.client import connect, rows
+    from pageformer.terminal import table
+
+    with connect(dsn) as connection:
+        found = rows(connection, "diff", [first, second])
+    table(("tensor", "blocks", "mean distance", "largest"), [list(row.values()) for row in found])
+
+
+@app.command()
+def report(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The page to write.")] = Path(
+        "pageformer-report.html"
+    ),
+    dsn: Dsn = None,
+) -> None:
+    """Write a page that shows what versions share."""
+    from pageformer.client import connect
+    from pageformer.report import write
+
+    with connect(dsn) as connection:
+        write(connection, file)
+    print(file)
 
 
 @app.command()

@@ -70,3 +70,68 @@ $python$ language plpython3u
 
 -- name: answer
 select pg_catalog.current_setting('pageformer.answer')::json as answer
+
+-- name: diff
+select tensor, count(*)::text as blocks,
+    pg_catalog.to_char(pg_catalog.avg(distance), 'FM990.0000') as mean_distance,
+    pg_catalog.to_char(pg_catalog.max(distance), 'FM990.0000') as largest
+from pageformer.diff($1::text, $2::text)
+group by tensor
+order by tensor
+
+-- name: report_versions
+select m.name || '@' || v.label as name, v.parameter_bytes,
+    coalesce(d.rung, 'exact') as rung, d.measure, d.score_before, d.score_after, d.dropped,
+    d.dropped_low, d.dropped_high, d.max_drop,
+    pg_catalog.sum(s.bytes)::bigint as bytes,
+    coalesce(pg_catalog.sum(s.bytes) filter (where s.users = 1), 0)::bigint as own_bytes
+from pageformer.version v
+join pageformer.model m on m.id = v.model_id
+left join pageformer.deduplication d on d.version_id = v.id
+join (
+    select u.version_id, b.bytes,
+        pg_catalog.count(*) over (partition by u.block_hash) as users
+    from pageformer.version_block u
+    join pageformer.block_size b on b.block_hash = u.block_hash
+) s on s.version_id = v.id
+group by v.id, m.name, d.version_id
+order by v.id
+
+-- name: report_tensors
+select m.name || '@' || v.label as name, t.name as tensor,
+    pg_catalog.count(*) as blocks,
+    pg_catalog.count(*) filter (where c.users > 1) as shared,
+    pg_catalog.count(*) filter (where c.form = 'delta') as differences
+from pageformer.version v
+join pageformer.model m on m.id = v.model_id
+join pageformer.tensor t on t.version_id = v.id and t.grid is not null
+cross join lateral pg_catalog.unnest(t.grid) u (block)
+join (
+    select f.block_hash, f.form, pg_catalog.count(distinct b.version_id) as users
+    from (
+        select p.block_hash, pg_catalog.min(g.format) as form
+        from pageformer.placement p
+        join pageformer.page g on g.hash = p.page_hash
+        group by p.block_hash
+    ) f
+    join pageformer.version_block b on b.block_hash = f.block_hash
+    group by f.block_hash, f.form
+) c on c.block_hash = u.block
+group by v.id, m.name, t.name
+order by v.id, t.name
+
+-- name: report_classes
+select pg_catalog.array_to_string(c.users, ', ') as versions,
+    pg_catalog.count(distinct c.page_hash) as pages, pg_catalog.sum(c.bytes)::bigint as bytes
+from (
+    select p.page_hash, pg_catalog.max(pg_catalog.octet_length(g.data)) as bytes,
+        pg_catalog.array_agg(distinct m.name || '@' || v.label) as users
+    from pageformer.placement p
+    join pageformer.page g on g.hash = p.page_hash
+    join pageformer.version_block b on b.block_hash = p.block_hash
+    join pageformer.version v on v.id = b.version_id
+    join pageformer.model m on m.id = v.model_id
+    group by p.page_hash
+) c
+group by c.users
+order by bytes desc

@@ -12,6 +12,7 @@ from pageformer.udfs.delta import (
     FOUR_BITS,
     SIGN,
     TERNARY,
+    THREE_BITS,
     TWO_BITS,
     Delta,
     DeltaPage,
@@ -30,6 +31,7 @@ ONE = np.array([0x3F80], np.uint16)  # 1.0 in bfloat16
         (SIGN, [1, 0, 1, 1, 0, 0, 0, 1], "8d"),
         (TERNARY, [0, 1, 2, 0, 1, 2, 2, 0], "66 08"),
         (TWO_BITS, [0, 1, 2, 3, 3, 0, 0, 1], "e4 43"),
+        (THREE_BITS, [1, 2, 3, 4, 5, 6, 7, 0], "d1 58 1f"),
         (FOUR_BITS, [0, 15, 1, 2, 3, 4, 5, 6], "f0 21 43 65"),
         (EIGHT_BITS, [0, 255, 1, 2, 3, 4, 5, 6], "00 ff 01 02 03 04 05 06"),
     ],
@@ -47,6 +49,7 @@ def test_a_record_has_these_bytes(coding: int, codes: list[int], packed: str) ->
         (SIGN, [0, 1], [-1, 1]),
         (TERNARY, [0, 1, 2], [-1, 0, 1]),
         (TWO_BITS, [0, 1, 2, 3], [-3, -1, 1, 3]),
+        (THREE_BITS, [0, 3, 4, 7], [-7, -1, 1, 7]),
         (FOUR_BITS, [0, 7, 8, 15], [-15, -1, 1, 15]),
         (EIGHT_BITS, [0, 128, 255], [-255, 1, 255]),
     ],
@@ -92,7 +95,14 @@ def relative_error(difference: Array, coding: int) -> float:
 
 @pytest.mark.parametrize(
     ("coding", "most"),
-    [(SIGN, 0.37), (TERNARY, 0.20), (TWO_BITS, 0.13), (FOUR_BITS, 0.013), (EIGHT_BITS, 5e-4)],
+    [
+        (SIGN, 0.37),
+        (TERNARY, 0.20),
+        (TWO_BITS, 0.13),
+        (THREE_BITS, 0.04),
+        (FOUR_BITS, 0.013),
+        (EIGHT_BITS, 5e-4),
+    ],
 )
 def test_a_normal_difference_loses_this_much(coding: int, most: float) -> None:
     difference = np.random.default_rng(0).normal(0, 1e-3, (128, 128)).astype(np.float32)

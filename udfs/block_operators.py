@@ -118,6 +118,14 @@ def add_delta(page: bytes, slot: int, base: bytes) -> bytes:
     return array_to_block(apply(block_to_array(base), delta))
 
 
+@spi.boundary
+def distance(a: bytes, b: bytes) -> float:
+    """Return how far apart two blocks are, in parts of the first one's length."""
+    first, second = block_to_array(a), block_to_array(b)
+    length = max(float(np.linalg.norm(first)), float(np.finfo(np.float32).tiny))
+    return float(np.linalg.norm(first - second)) / length
+
+
 def mismatch(operator: str, a: Array, b: Array) -> InvalidInput:
     """Describe two blocks whose shapes do not go together."""
     return InvalidInput(f"{operator} of blocks {list(a.shape)} and {list(b.shape)}: shapes differ")

@@ -11,7 +11,7 @@ A block is `base + scale[row] * level`. One page, little endian:
     16+32n   4 n           size of each record
     16+36n                 the records, one after another
 
-    record   1             coding: 1 sign, 2 ternary, 3, 4, 5: two, four, eight bits
+    record   1             coding: 1 sign, 2 ternary, 3 to 6: two, three, four, eight bits
              1             0
              2 rows        bfloat16 scale of each row; 0: the row is the base's, and has no codes
              the rest      codes of the other rows, row-major, with no gap between rows
@@ -35,8 +35,8 @@ MAGIC = b"pfdp"
 VERSION = 1
 NAME = 32
 FORM = "delta"
-SIGN, TERNARY, TWO_BITS, FOUR_BITS, EIGHT_BITS = 1, 2, 3, 4, 5
-BITS = {SIGN: 1, TWO_BITS: 2, FOUR_BITS: 4, EIGHT_BITS: 8}
+SIGN, TERNARY, TWO_BITS, THREE_BITS, FOUR_BITS, EIGHT_BITS = 1, 2, 3, 4, 5, 6
+BITS = {SIGN: 1, TWO_BITS: 2, THREE_BITS: 3, FOUR_BITS: 4, EIGHT_BITS: 8}
 FIVE_DIGITS = np.array([1, 3, 9, 27, 81], np.uint8)
 Codes = npt.NDArray[np.uint8]
 Scales = npt.NDArray[np.uint16]  # bfloat16
@@ -94,14 +94,17 @@ def unpack_record(record: Buffer, rows: int, cols: int) -> Delta:
     if coding == TERNARY:
         codes = (packed[:, None] // FIVE_DIGITS % 3).ravel()[:count]
     else:
-        codes = _unpack_bits(packed, BITS[coding])[:count]
+        codes = _unpack_bits(packed, BITS[coding], count)
     return Delta(coding, scales, codes.reshape(-1, cols))
 
 
-def _unpack_bits(packed: Codes, bits: int) -> Codes:
+def _unpack_bits(packed: Codes, bits: int, count: int) -> Codes:
     """Split bytes into codes of `bits` bits, the lowest first."""
+    if 8 % bits:
+        digits = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(-1, bits)
+        return np.packbits(digits, axis=1, bitorder="little").ravel()
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    return ((packed[:, None] >> shifts) & np.uint8(2**bits - 1)).ravel()
+    return ((packed[:, None] >> shifts) & np.uint8(2**bits - 1)).ravel()[:count]
 
 
 def pack_page(rows: int, cols: int, blocks: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -44,13 +44,14 @@ from pageformer.tensor
 where version_id = $1::integer
 
 -- name: places
-select distinct on (p.block_hash) p.block_hash, p.page_hash, p.slot, g.format
+select distinct on (p.block_hash) p.block_hash, p.page_hash, p.slot, g.format,
+    pg_catalog.count(*) over (partition by p.page_hash) as used
 from pageformer.placement p
 join pageformer.page g on g.hash = p.page_hash
 where p.block_hash in (
     select pg_catalog.unnest(t.grid) from pageformer.tensor t where t.version_id = $1::integer
 )
-order by p.block_hash, p.page_hash
+order by p.block_hash, used desc, p.page_hash
 
 -- name: page
 select data from pageformer.page where hash = $1::bytea
