@@ -125,7 +125,7 @@ def plan(
     Raises NotBuilt for a model without a tokenizer, InvalidInput for examples that cannot be used.
     """
     started = monotonic()
-    choosing, reporting, measure = _evaluations(checkpoint, source, sharing)
+    choosing, reporting, measure = evaluations(checkpoint, source, sharing)
     draft = Draft(checkpoint, manifest)
     names = list(draft.places)
     stored = set(stored_among(names))
@@ -246,7 +246,7 @@ def _differences(
     return _Solution(replaced, names, records)
 
 
-def _evaluations(
+def evaluations(
     checkpoint: Checkpoint, source: str | PathLike[str], sharing: Sharing
 ) -> tuple[Evaluation, Evaluation, Measure]:
     """Make what chooses and what reports, on two halves of the examples."""
