@@ -96,7 +96,7 @@ def kept(row: Row) -> str:
 
 def rung_cells(versions: list[Row]) -> list[tuple[object, ...]]:
     """Add up the versions of each rung."""
-    cells = []
+    cells: list[tuple[object, ...]] = []
     for rung in ("exact", "approximate", "delta"):
         mine = [row for row in versions if row["rung"] == rung]
         whole = sum(int(row["parameter_bytes"]) for row in mine)
