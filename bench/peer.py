@@ -17,8 +17,8 @@ PYTHON = Path(__file__).parents[1] / "build" / "bench" / "bin" / "python"
 class Peer:
     """Drive the peer from our side."""
 
-    def __init__(self, model: Path) -> None:
-        command = [str(PYTHON), __file__, str(model)]
+    def __init__(self, model: Path, script: str = __file__, *arguments: str) -> None:
+        command = [str(PYTHON), script, str(model), *arguments]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -27,6 +27,11 @@ class Peer:
     def encode(self, texts: list[str], batch: int = 32) -> float:
         """Encode texts and return the seconds it took."""
         return float(self._ask({"texts": texts, "batch": batch}))
+
+    def vectors(self, texts: list[str]) -> list[list[float]]:
+        """Encode texts and return their vectors."""
+        found: list[list[float]] = self._ask({"texts": texts, "batch": 32, "vectors": True})
+        return found
 
     def close(self) -> None:
         """Let the process end."""
