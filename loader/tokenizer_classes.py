@@ -39,6 +39,7 @@ class TokenizerClass:
     special: Mapping[str, str]
     parts: Parts
     mask_takes_space: bool = False
+    ends: tuple[str, str] = ("cls", "sep")  # before and behind a text
 
 
 def rebuild(name: str, content: Json, settings: Settings) -> Json:
@@ -136,6 +137,46 @@ def _camembert(content: Json, settings: Settings) -> Json:
     return _sentence_piece(content, settings, found)
 
 
+def _albert(content: Json, settings: Settings) -> Json:
+    kinds = [] if settings.flag("keep_accents", False) else ["NFKD", "StripAccents"]
+    if settings.flag("do_lower_case", True):
+        kinds.append("Lowercase")
+    quotes = [{"type": "Replace", "pattern": {"String": q}, "content": '"'} for q in ("``", "''")]
+    steps = [*quotes, *({"type": kind} for kind in kinds)]
+    precompiled = _precompiled(content.get("normalizer"))
+    return {
+        **_sentence_piece(content, settings, unknown=1),
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [*steps, precompiled] if precompiled else steps,
+        },
+    }
+
+
+SPACES: Json = {"type": "Replace", "pattern": {"Regex": r"\s{2,}|[\n\r\t]"}, "content": " "}
+STRIP: Json = {"type": "Strip", "strip_left": False, "strip_right": True}
+
+
+def _deberta(content: Json, settings: Settings) -> Json:
+    lowercase = [{"type": "Lowercase"}] if settings.flag("do_lower_case", False) else []
+    scheme = "always" if settings.flag("add_prefix_space", True) else "first"
+    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": True}
+    punctuation = {"type": "Punctuation", "behavior": "Isolated"}
+    split = [punctuation] if settings.flag("split_by_punct", False) else []
+    pieces = [piece for piece, score in content["model"]["vocab"] if score == 0]
+    found = settings.special["unk"] in pieces
+    names = [piece for piece, _ in content["model"]["vocab"]]
+    unknown = names.index(settings.special["unk"]) if found else settings.values.get("unk_id", 1)
+    return {
+        **_sentence_piece(content, settings, unknown),
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [*lowercase, SPACES, {"type": "NFC"}, STRIP],
+        },
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*split, metaspace]},
+    }
+
+
 def _precompiled(normalizer: Json | None) -> Json | None:
     """Return the SentencePiece table of a normalizer, all that its classes keep of it."""
     steps = (normalizer or {}).get("normalizers", [normalizer] if normalizer else [])
@@ -161,8 +202,18 @@ CLASSES: Mapping[str, TokenizerClass] = {
         "WordPiece", {**ANGLES, "unk": "[UNK]"}, _word_piece, mask_takes_space=True
     ),
     "RobertaTokenizer": TokenizerClass("BPE", ANGLES, _byte_level),
-    "XLMRobertaTokenizer": TokenizerClass("Unigram", ANGLES, _xlm_roberta),
-    "CamembertTokenizer": TokenizerClass("Unigram", ANGLES, _camembert, mask_takes_space=True),
+    "XLMRobertaTokenizer": TokenizerClass("Unigram", ANGLES, _xlm_roberta, ends=("bos", "eos")),
+    "CamembertTokenizer": TokenizerClass(
+        "Unigram", ANGLES, _camembert, mask_takes_space=True, ends=("bos", "eos")
+    ),
+    "AlbertTokenizer": TokenizerClass(
+        "Unigram",
+        {**BRACKETS, "bos": "[CLS]", "eos": "[SEP]", "unk": "<unk>", "pad": "<pad>"},
+        _albert,
+    ),
+    "DebertaV2Tokenizer": TokenizerClass(
+        "Unigram", {**BRACKETS, "bos": "[CLS]", "eos": "[SEP]"}, _deberta
+    ),
 }
 
 # For a directory that does not name its class.
@@ -170,6 +221,10 @@ CLASS_OF_FAMILY = {
     "bert": "BertTokenizer",
     "distilbert": "BertTokenizer",
     "electra": "BertTokenizer",
+    "albert": "AlbertTokenizer",
+    "nomic_bert": "BertTokenizer",
+    "gte": "XLMRobertaTokenizer",
+    "deberta-v2": "DebertaV2Tokenizer",
     "mpnet": "MPNetTokenizer",
     "roberta": "RobertaTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",

@@ -110,10 +110,8 @@ def _add_special_tokens(
 
 def _set_ends(path: Path, tokenizer: Tokenizer, settings: Settings, name: str) -> None:
     """Put the class's special tokens before and behind a text."""
-    in_sentence_piece = CLASSES[name].model_type == "Unigram"
-    first, last = (
-        settings.special[key] for key in (("bos", "eos") if in_sentence_piece else ("cls", "sep"))
-    )
+    in_sentence_piece = CLASSES[name].ends == ("bos", "eos")
+    first, last = (settings.special[key] for key in CLASSES[name].ends)
     ends = [(token, _token_id(path, tokenizer, token)) for token in (first, last)]
     if name in ("RobertaTokenizer", "MPNetTokenizer"):
         prefix = name == "RobertaTokenizer" and bool(settings.flag("add_prefix_space", False))

@@ -16,6 +16,7 @@ Json = dict[str, Any]
 MODEL_TYPES = [name for family in FAMILIES for name in family.model_types]
 TEXT_MODEL_TYPES = [name for name in MODEL_TYPES if name != "encoder"]
 BERT_TYPES = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "mpnet")
+REQUIRED: Json = {"relative_attention": True, "share_att_key": True}  # by DeBERTa
 SIZES: Json = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3}
 
 
@@ -52,7 +53,8 @@ def test_every_tensor_of_a_checkpoint_finds_its_place(name: str, tmp_path: Path)
     expected = expected_shapes(config)
     assert found.keys() == expected.keys()
     for tensor, source in found.items():
-        stored = shapes[source.checkpoint_name]
+        rows, *rest = shapes[source.checkpoint_name]
+        stored = (rows // source.parts, *rest)
         assert (stored[::-1] if source.kind == "linear" else stored) == expected[tensor]
     left_out = shapes.keys() - {source.checkpoint_name for source in found.values()}
     assert all(re.search(r"pooler|cls\.|position_ids", name) for name in left_out)
@@ -80,12 +82,20 @@ def test_a_config_without_sizes_has_those_of_the_base_model(model_type: str) -> 
 
 @pytest.mark.parametrize(
     ("model_type", "sizes"),
-    [("electra", (12, 256, 4, 1024, 128))],
+    [
+        ("electra", (12, 256, 4, 1024, 128)),
+        ("albert", (12, 4096, 64, 16384, 128)),
+        ("modernbert", (22, 768, 12, 1152, 0)),
+        ("nomic_bert", (12, 768, 12, 3072, 0)),
+        ("gte", (12, 768, 12, 3072, 0)),
+        ("deberta-v2", (24, 1536, 24, 6144, 0)),
+    ],
 )
 def test_a_config_of_a_later_family_without_sizes_has_those_of_its_class(
     model_type: str, sizes: tuple[int, ...]
 ) -> None:
-    config = family_for({"model_type": model_type}).config({"model_type": model_type})
+    raw = {"model_type": model_type, **REQUIRED}
+    config = family_for(raw).config(raw)
     assert sizes == (
         config.layers,
         config.hidden,
@@ -143,6 +153,26 @@ def test_what_cannot_be_done_exactly_is_refused_by_key_and_value(
         ("camembert", "pad_token_id", 512),
         ("mpnet", "relative_attention_num_buckets", 64),
         ("mpnet", "max_position_embeddings", 2),
+        ("albert", "inner_group_num", 2),
+        ("albert", "num_hidden_groups", 13),
+        ("modernbert", "layer_types", ["full_attention"]),
+        ("modernbert", "local_rope_theta", None),
+        ("modernbert", "num_attention_heads", 256),
+        ("modernbert", "norm_bias", 1),
+        ("nomic_bert", "activation_function", "geglu"),
+        ("nomic_bert", "prenorm", True),
+        ("nomic_bert", "rotary_emb_fraction", 0.5),
+        ("nomic_bert", "rotary_scaling_factor", 2),
+        ("nomic_bert", "num_experts", 8),
+        ("nomic_bert", "head_dim", 32),
+        ("nomic_bert", "rope_parameters", {"rope_type": "yarn"}),
+        ("gte", "rope_scaling", {"type": "dynamic", "factor": 2.0}),
+        ("new", "layer_norm_type", "rms_norm"),
+        ("new", "logn_attention_scale", True),
+        ("deberta-v2", "relative_attention", False),
+        ("deberta-v2", "share_att_key", False),
+        ("deberta-v2", "conv_kernel_size", 3),
+        ("deberta-v2", "pos_att_type", "p2p"),
         ("encoder", "final_activation", True),
         ("encoder", "final_activation", "yes"),
         ("encoder", "intermediate_size", -1),
@@ -151,7 +181,8 @@ def test_what_cannot_be_done_exactly_is_refused_by_key_and_value(
 def test_a_value_outside_a_familys_range_is_refused(
     model_type: str, key: str, value: object
 ) -> None:
-    raw = {"model_type": model_type, **(SIZES if model_type == "encoder" else {}), key: value}
+    needed = {"encoder": SIZES, "deberta-v2": REQUIRED}.get(model_type, {})
+    raw = {"model_type": model_type, **needed, key: value}
     with pytest.raises(InvalidCheckpoint, match=re.escape(f"{key} = {value!r}, expected")):
         family_for(raw)
 
@@ -162,7 +193,8 @@ def test_an_unknown_model_type_is_refused_with_those_that_are_known(model_type: 
         family_for({"model_type": model_type})
     assert caught.value.message == (
         f"config.json has model_type = {model_type!r}, expected one of bert, distilbert, "
-        "roberta, xlm-roberta, camembert, mpnet, electra, encoder"
+        "roberta, xlm-roberta, camembert, mpnet, electra, albert, modernbert, nomic_bert, gte, "
+        "new, deberta-v2, encoder"
     )
 
 
@@ -193,6 +225,32 @@ def test_activations_are_told_apart(name: str, activation: str) -> None:
     assert family_for(raw).config(raw).activation == activation
 
 
+@pytest.mark.parametrize(
+    ("model_type", "code"),
+    [("nomic_bert", "x--modeling_hf_nomic_bert.NomicBertModel"), ("new", "x--modeling.NewModel")],
+)
+def test_a_familys_own_code_on_the_hub_is_known(model_type: str, code: str) -> None:
+    raw = {"model_type": model_type, "auto_map": {"AutoModel": code}}
+    assert family_for(raw).config(raw).family == model_type
+
+
+def test_bert_with_alibi_is_jinas() -> None:
+    raw: Json = {"model_type": "bert", "position_embedding_type": "alibi"}
+    with pytest.raises(InvalidCheckpoint, match="feed_forward_type = 'original', expected"):
+        family_for(raw)
+    raw["feed_forward_type"] = "geglu"
+    assert family_for(raw).config(raw).family == "jina-bert"
+    with pytest.raises(InvalidCheckpoint, match="auto_map"):
+        family_for({**raw, "auto_map": {"AutoModel": "modeling.BertModel"}})
+
+
+def test_local_layers_of_modernbert_are_all_but_every_third() -> None:
+    raw = {"model_type": "modernbert", "num_hidden_layers": 7}
+    assert family_for(raw).config(raw).local_layers == [1, 2, 4, 5]
+    every = {**raw, "global_attn_every_n_layers": 2}
+    assert family_for(every).config(every).local_layers == [1, 3, 5]
+
+
 def test_positions_of_roberta_count_from_its_padding_token() -> None:
     raw = {"model_type": "xlm-roberta", "pad_token_id": 3}
     assert family_for(raw).config(raw).padding_id == 3
@@ -210,7 +268,7 @@ def test_norms_of_distilbert_have_an_eps_of_their_own() -> None:
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_a_missing_tensor_is_refused_by_name(model_type: str) -> None:
-    raw = {"model_type": model_type, **SIZES, "intermediate_size": 200}
+    raw = {"model_type": model_type, **SIZES, "intermediate_size": 200, **REQUIRED}
     names = names_of(raw)
     with pytest.raises(InvalidCheckpoint, match=re.escape(f"missing tensors: {names[-1]}")):
         family_for(raw).match(names[:-1], family_for(raw).config(raw))
@@ -218,7 +276,7 @@ def test_a_missing_tensor_is_refused_by_name(model_type: str) -> None:
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_an_unexpected_tensor_is_refused_by_name(model_type: str) -> None:
-    raw = {"model_type": model_type, **SIZES, "intermediate_size": 200}
+    raw = {"model_type": model_type, **SIZES, "intermediate_size": 200, **REQUIRED}
     names = [*names_of(raw), "adapter.down.weight"]
     with pytest.raises(InvalidCheckpoint, match=r"unexpected tensors: adapter\.down\.weight"):
         family_for(raw).match(names, family_for(raw).config(raw))

@@ -150,6 +150,65 @@ MODELS: dict[str, TinyModel] = {
     "electra-wide": TinyModel(
         "electra", 82, pooling="cls", layers=3, config={"embedding_size": HIDDEN}
     ),
+    "albert-mean": TinyModel("albert", 91, layers=3, normalized=True, prefix="albert."),
+    "albert-groups": TinyModel(
+        "albert",
+        92,
+        layers=5,
+        pooling="cls",
+        config={"num_hidden_groups": 2, "embedding_size": HIDDEN},
+    ),
+    "modernbert-mean": TinyModel("modernbert", 101, layers=5, normalized=True),
+    "modernbert-biases": TinyModel(
+        "modernbert",
+        102,
+        layers=3,
+        pooling="cls",
+        prefix="model.",
+        config={
+            "attention_bias": True,
+            "mlp_bias": True,
+            "norm_bias": True,
+            "local_attention": 20,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": 90000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+            },
+        },
+    ),
+    "nomic-mean": TinyModel("nomic_bert", 111, normalized=True, prefix="nomic_bert."),
+    "nomic-cls": TinyModel(
+        "nomic_bert",
+        112,
+        layers=3,
+        pooling="cls",
+        format="BF16",
+        config={
+            "hidden_act": "gelu_new",
+            "rope_parameters": {"rope_type": "default", "rope_theta": 77.0},
+        },
+    ),
+    "gte-cls": TinyModel("gte", 121, pooling="cls", normalized=True),
+    "gte-untyped": TinyModel("gte", 122, layers=3, config={"type_vocab_size": 0}),
+    "jina-mean": TinyModel("jina", 131, normalized=True, prefix="bert."),
+    "jina-reglu": TinyModel(
+        "jina", 132, layers=3, config={"feed_forward_type": "reglu", "num_attention_heads": 4}
+    ),
+    "deberta-v3-mean": TinyModel("deberta-v2", 141, normalized=True, prefix="deberta."),
+    "deberta-v2-cls": TinyModel(
+        "deberta-v2",
+        142,
+        layers=3,
+        pooling="cls",
+        config={
+            "position_buckets": -1,
+            "pos_att_type": ["c2p"],
+            "norm_rel_ebd": "none",
+            "position_biased_input": True,
+            "type_vocab_size": 2,
+        },
+    ),
 }
 
 # The paper's encoder, as in docs/encoder-family.md.
@@ -223,11 +282,19 @@ def tokenizer_of(model: TinyModel) -> tuple[Json, int]:
         "roberta": tiny_tokenizers.roberta,
         "xlm-roberta": tiny_tokenizers.xlm_roberta,
         "camembert": tiny_tokenizers.camembert,
+        "gte": tiny_tokenizers.xlm_roberta,
+        "albert": tiny_tokenizers.albert,
+        "deberta-v2": tiny_tokenizers.deberta,
     }
     return makers[model.family]()
 
 
-WORD_PIECE = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
+WORD_PIECE = (
+    "BertTokenizer",
+    "DistilBertTokenizer",
+    "ElectraTokenizer",
+    "PreTrainedTokenizerFast",
+)
 TOKENIZER_CLASSES = {
     "bert": "BertTokenizer",
     "distilbert": "DistilBertTokenizer",
@@ -236,6 +303,12 @@ TOKENIZER_CLASSES = {
     "camembert": "CamembertTokenizer",
     "mpnet": "MPNetTokenizer",
     "electra": "ElectraTokenizer",
+    "albert": "AlbertTokenizer",
+    "modernbert": "PreTrainedTokenizerFast",
+    "nomic_bert": "BertTokenizer",
+    "gte": "XLMRobertaTokenizer",
+    "jina": "BertTokenizer",
+    "deberta-v2": "DebertaV2Tokenizer",
 }
 
 
@@ -245,6 +318,9 @@ def tokenizer_config(model: TinyModel) -> Json:
         "tokenizer_class": TOKENIZER_CLASSES[model.family],
         "model_max_length": LIMIT,
     }
+    if model.family == "modernbert":
+        names = ("pad", "unk", "cls", "sep", "mask")
+        return {**plain, **{f"{name}_token": f"[{name.upper()}]" for name in names}}
     if TOKENIZER_CLASSES[model.family] in WORD_PIECE:
         return {**plain, "do_lower_case": model.lowercase, "strip_accents": None}
     return plain

@@ -169,24 +169,29 @@ def roberta() -> tuple[Json, int]:
     ), len(vocabulary)
 
 
-def unigram(specials: list[str]) -> tuple[Json, int]:
+def unigram(
+    specials: list[str],
+    ends: tuple[str, str] = ("<s>", "</s>"),
+    mask: str = "<mask>",
+    unknown: str = "<unk>",
+) -> tuple[Json, int]:
     """Write a SentencePiece-like tokenizer: Unigram over words that begin with a low line."""
     words = ["▁" + word for word in WORDS]
     pieces = [*dict.fromkeys(["▁", *ASCII, *OTHER, *WORDS, *words, *ENDINGS])]
-    vocabulary = [*specials, *pieces, "<mask>"]
+    vocabulary = [*specials, *pieces, mask]
     scores = {piece: -3.0 - index / 64 for index, piece in enumerate(pieces)}
     added = [added_token(vocabulary, name) for name in specials]
-    added.append(added_token(vocabulary, "<mask>", lstrip=True))
+    added.append(added_token(vocabulary, mask, lstrip=True))
     metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
     model = {
         "type": "Unigram",
-        "unk_id": vocabulary.index("<unk>"),
+        "unk_id": vocabulary.index(unknown),
         "vocab": [[piece, scores.get(piece, 0.0)] for piece in vocabulary],
         "byte_fallback": False,
     }
     split = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]}
     return tokenizer(
-        model, added, template(vocabulary, "<s>", "</s>"), pre_tokenizer=split, decoder=metaspace
+        model, added, template(vocabulary, *ends), pre_tokenizer=split, decoder=metaspace
     ), len(vocabulary)
 
 
@@ -198,3 +203,15 @@ def xlm_roberta() -> tuple[Json, int]:
 def camembert() -> tuple[Json, int]:
     """Write CamemBERT's tokenizer, whose special tokens stand behind unused ones."""
     return unigram(["<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED", "<s>", "</s>"])
+
+
+def albert() -> tuple[Json, int]:
+    """Write ALBERT's tokenizer."""
+    specials = ["<pad>", "<unk>", "[CLS]", "[SEP]"]
+    return unigram(specials, ("[CLS]", "[SEP]"), mask="[MASK]")
+
+
+def deberta() -> tuple[Json, int]:
+    """Write DeBERTa-v2's tokenizer."""
+    specials = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+    return unigram(specials, ("[CLS]", "[SEP]"), mask="[MASK]", unknown="[UNK]")

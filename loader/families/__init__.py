@@ -4,18 +4,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from pageformer.errors import InvalidCheckpoint
+from pageformer.loader.families.albert import ALBERT
 from pageformer.loader.families.bert import BERT
+from pageformer.loader.families.deberta import DEBERTA
 from pageformer.loader.families.distilbert import DISTILBERT
 from pageformer.loader.families.electra import ELECTRA
 from pageformer.loader.families.encoder import ENCODER
 from pageformer.loader.families.family import Family, Kind, Rule, Source
+from pageformer.loader.families.gte import GTE
+from pageformer.loader.families.jina import JINA_BERT
+from pageformer.loader.families.modernbert import MODERNBERT
 from pageformer.loader.families.mpnet import MPNET
+from pageformer.loader.families.nomic import NOMIC_BERT
 from pageformer.loader.families.roberta import ROBERTA
 from pageformer.loader.families.shapes import expected_shapes
 
 __all__ = ["FAMILIES", "Family", "Kind", "Rule", "Source", "expected_shapes", "family_for"]
 
-FAMILIES = (BERT, DISTILBERT, ROBERTA, MPNET, ELECTRA, ENCODER)
+# The first family of a `model_type` that applies is taken.
+FAMILIES = (
+    JINA_BERT,
+    BERT,
+    DISTILBERT,
+    ROBERTA,
+    MPNET,
+    ELECTRA,
+    ALBERT,
+    MODERNBERT,
+    NOMIC_BERT,
+    GTE,
+    DEBERTA,
+    ENCODER,
+)
 
 
 def family_for(raw_config: Mapping[str, Any]) -> Family:
@@ -28,7 +48,8 @@ def family_for(raw_config: Mapping[str, Any]) -> Family:
         if model_type in family.model_types and family.applies(raw_config):
             family.config(raw_config)
             return family
-    known = ", ".join(name for family in FAMILIES for name in family.model_types)
+    types = dict.fromkeys(name for family in FAMILIES for name in family.model_types)
+    known = ", ".join(types)
     raise InvalidCheckpoint(
         f"config.json has model_type = {model_type!r}, expected one of {known}",
         hint="Load a model of one of these families.",

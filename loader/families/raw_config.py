@@ -111,6 +111,52 @@ def heads(raw: Mapping[str, Any], key: str, default: int, hidden: int) -> int:
     return value
 
 
+def rotary_heads(raw: Mapping[str, Any], key: str, default: int, hidden: int) -> int:
+    """Read the number of attention heads, whose width has two halves to rotate."""
+    value = heads(raw, key, default, hidden)
+    width = hidden // value
+    if width % 2:
+        raise refused(key, value, f"heads of an even width that make up {hidden}")
+    if raw.get("head_dim") not in (None, width):
+        raise refused("head_dim", raw["head_dim"], str(width))
+    return value
+
+
+def rotary_theta(
+    raw: Mapping[str, Any], default: float, key: str, kind: str = "", scaled: bool = False
+) -> float:
+    """Read the base of rotary positions: in `rope_parameters`, per kind of layer, or under `key`.
+
+    scaled: the caller sees to `rope_scaling`.
+    """
+    if not scaled and raw.get("rope_scaling") is not None:
+        raise refused("rope_scaling", raw["rope_scaling"], "null")
+    found = raw.get("rope_parameters") or {}
+    parameters = (found.get(kind) or {}) if kind else found
+    if parameters.get("rope_type", "default") != "default":
+        raise refused("rope_parameters", found, "rope_type 'default'")
+    if parameters.get("partial_rotary_factor", 1.0) != 1.0:
+        raise refused("rope_parameters", found, "no partial_rotary_factor")
+    if "rope_theta" in parameters:
+        return number(parameters, "rope_theta", default)
+    return number(raw, key, default)
+
+
+def number(raw: Mapping[str, Any], key: str, default: float) -> float:
+    """Read a number of at least 1."""
+    value = raw.get(key, default)
+    if not isinstance(value, int | float) or isinstance(value, bool) or value < 1:
+        raise refused(key, value, "a number of at least 1")
+    return float(value)
+
+
+def refuse_other_code(raw: Mapping[str, Any], prefix: str) -> None:
+    """Raise InvalidCheckpoint for code of the model's own, other than classes named `prefix`…"""
+    classes = [str(name).rpartition(".")[2] for name in (raw.get("auto_map") or {}).values()]
+    if not all(name.startswith(prefix) for name in classes):
+        raise refused("auto_map", raw["auto_map"], f"classes named {prefix}… or none")
+
+
 def padding_id(raw: Mapping[str, Any], default: int, positions: int) -> int:
     """Read the padding token's id, from which position ids count on."""
     value = integer(raw, "pad_token_id", default, minimum=0)

@@ -4,6 +4,7 @@ One `.npz` per model. Every text goes through alone, in float32, so that no padd
 """
 
 import importlib.util
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +57,11 @@ def minilm_directory() -> Path:
 
 def readings(directory: Path) -> Arrays:
     """Take all readings of a text model."""
-    model = SentenceTransformer(str(directory), device="cpu", model_kwargs={"dtype": torch.float32})
+    options: dict[str, Any] = {"device": "cpu", "model_kwargs": {"dtype": torch.float32}}
+    if '"jina_bert.' in (directory / "config.json").read_text():
+        shutil.copy(Path(__file__).with_name("jina_bert.py"), directory)
+        options["trust_remote_code"] = True
+    model = SentenceTransformer(str(directory), **options)
     arrays = {
         "vectors": encode(model, TEXTS.values()),
         "long": encode(model, LONG.values()),

@@ -77,6 +77,8 @@ TEXTS: dict[str, str] = {
     "long with specials": "[SEP]<pad>x</s>" * 300,
     "long text after spaces": " " * 20000 + "the end of it",
     "long text behind emoji": "\U0001f600" * 400 + " and then words",
+    "one under the limit": " ".join(["word"] * 125),
+    "at the limit": " ".join(["word"] * 126),
     "just over the limit": " ".join(["word"] * 127),
     "paragraphs": "\n\n".join([PARAGRAPH] * 6),
 }
