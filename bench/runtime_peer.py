@@ -72,9 +72,11 @@ def export(model: Path, file: Path) -> None:
 def quantize(file: Path, target: Path) -> Path:
     """Quantise weights to int8, activations as they come."""
     if not target.exists():
+        import onnx as format
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        quantize_dynamic(file, target, weight_type=QuantType.QInt8)
+        untold = {"DefaultTensorType": format.TensorProto.FLOAT}  # fused nodes hide their types
+        quantize_dynamic(file, target, weight_type=QuantType.QInt8, extra_options=untold)
     return target
 
 
