@@ -51,8 +51,8 @@ PUBLIC_FUNCTIONS = {
         "same_space", "tokenize", "verify", "version_hash",
     },
     "pageformer_op": {
-        "add", "add_delta", "block", "from_array", "gelu", "layer_norm", "matmul", "softmax",
-        "sum", "to_array",
+        "add", "add_delta", "block", "distance", "from_array", "gelu", "layer_norm", "matmul",
+        "softmax", "sum", "to_array",
     },
 }  # fmt: skip
 

@@ -1,5 +1,7 @@
 """Versions that are alike share blocks or differences, within a bound that is kept."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -253,3 +255,24 @@ def test_a_model_of_tensors_cannot_be_measured(connection: Connection, tmp_path:
     source = tiny_models.write("encoder-paper", tmp_path)
     with pytest.raises(NotBuilt, match="takes tensors"):
         share(connection, source, "delta")
+
+
+def test_the_commands_of_the_guide_work(
+    database: str, connection: Connection, base: Path, tmp_path: Path
+) -> None:
+    def run(*arguments: str) -> str:
+        command = [Path(sys.executable).with_name("pageformer"), *arguments, "--dsn", database]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    texts = labelled(tmp_path, [f"text {i} of several" for i in range(40)])
+    said = run(
+        "load", str(moved(base, 0.05)), "--name", "tuned", "--dedup", "delta",
+        "--max-drop", "0.01", "--evaluate", str(texts),
+    )  # fmt: skip
+    assert "on 20 inputs that had no part in choosing" in said
+    assert run("pack", "--dry-run").startswith("would pack ")
+    assert run("pack").startswith("packed ")
+    assert "layer.0.attention.query.weight" in run("diff", "base", "tuned@v1")
+    page = tmp_path / "report.html"
+    assert run("report", str(page)).strip() == str(page)
+    assert "tuned@v1" in page.read_text()
