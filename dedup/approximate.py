@@ -6,15 +6,23 @@ undone, and halved until the very block that breaks it is found.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from time import monotonic
 from typing import TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 Holds = Callable[[Sequence[Key]], bool]
 
-MOST_CHECKS = 60  # evaluations; what is not tried by then stays as it is
+# What is not tried after so many evaluations, or so long, stays as it is.
+MOST_CHECKS = 60
+MOST_SECONDS = 240.0
 
 
-def accept(order: Sequence[Key], holds: Holds[Key], checks: int = MOST_CHECKS) -> list[Key]:
+def accept(
+    order: Sequence[Key],
+    holds: Holds[Key],
+    checks: int = MOST_CHECKS,
+    seconds: float = MOST_SECONDS,
+) -> list[Key]:
     """Return the replacements that may stand together; the last check that passed was on them.
 
     order: the replacements, the most harmless first. holds: evaluates a model that has some of
@@ -23,8 +31,9 @@ def accept(order: Sequence[Key], holds: Holds[Key], checks: int = MOST_CHECKS) -
     """
     accepted: list[Key] = []
     waiting = [list(order)] if order else []
+    started = monotonic()
     for _ in range(checks):
-        if not waiting:
+        if not waiting or monotonic() - started > seconds:
             break
         part = waiting.pop()
         if holds([*accepted, *part]):
