@@ -131,7 +131,7 @@ def transaction(dsn: str, note: Note = lambda text: None) -> Iterator[Connection
         raise translate(error) from error
 
 
-def open_connection(dsn: str, note: Note) -> psycopg.Connection[Any]:
+def open_connection(dsn: str | None, note: Note) -> psycopg.Connection[Any]:
     """Connect with the cursors that SQLAlchemy expects; notices of the server go to `note`."""
     connection = connect(dsn)
     connection.cursor_factory = psycopg.Cursor

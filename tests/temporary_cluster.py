@@ -20,7 +20,9 @@ SETTINGS = ("fsync=off", "synchronous_commit=off", "max_connections=50")
 
 
 @contextmanager
-def temporary_cluster(like: Cluster | None = None) -> Iterator[Cluster]:
+def temporary_cluster(
+    like: Cluster | None = None, settings: tuple[str, ...] = ()
+) -> Iterator[Cluster]:
     """Run a private cluster for the time of a with block: an empty one, or a copy of `like`."""
     home = Path(tempfile.mkdtemp(prefix="pageformer-", dir="/tmp"))
     home.chmod(0o755)
@@ -28,7 +30,7 @@ def temporary_cluster(like: Cluster | None = None) -> Iterator[Cluster]:
         [sys.executable, __file__, str(home)], stdin=subprocess.PIPE, start_new_session=True
     )
     try:
-        cluster = Cluster(home, SETTINGS)
+        cluster = Cluster(home, (*SETTINGS, *settings))
         if like is None:
             cluster.initialise()
         else:

@@ -51,7 +51,7 @@ def test_every_command_is_listed(run: Run) -> None:
     assert listed == [
         "up", "down", "status", "dsn", "psql", "doctor", "migrate", "uninstall",
         "load", "models", "show", "deploy", "drop", "verify", "embed", "pack",
-        "diff", "report", "demo",
+        "diff", "report", "init", "revision", "demo",
     ]  # fmt: skip
 
 
