@@ -11,8 +11,9 @@ from pathlib import Path
 from pageformer.errors import InvalidCheckpoint
 from pageformer.loader.cut import Weight
 from pageformer.loader.families import Family, Source, expected_shapes, family_for
+from pageformer.loader.families.heads import with_head
 from pageformer.loader.json_file import Json, read_object, read_object_if_present
-from pageformer.loader.modules import Pipeline, read_pipeline
+from pageformer.loader.modules import Pipeline, rank_activation, read_pipeline
 from pageformer.loader.safetensors_file import FORMS, FileTensor, is_finite, read_tensors
 from pageformer.loader.source import find_directory
 from pageformer.loader.steps import Step
@@ -52,8 +53,13 @@ def read(source: str | PathLike[str]) -> Checkpoint:
     pipeline = read_pipeline(directory)
     raw = read_object(pipeline.folder / "config.json")
     family = family_for(raw)
-    config = _complete(family.config(raw), pipeline, raw)
+    config = family.config(raw)
+    if not pipeline.is_embedding:
+        family, config = with_head(family, raw, config)
+    config = _complete(config, pipeline, raw)
     tensors = weight_files(path if path.is_file() else pipeline.folder)
+    if config.head and not pipeline.sparse and not family.has_head(tensors):
+        config = replace(config, head={})
     weights = _weights(tensors, family, config, pipeline.steps)
     tokenizer = _tokenizer(pipeline, raw, config)
     return Checkpoint(fspath(source), config, tokenizer, weights)
@@ -74,7 +80,19 @@ def _complete(config: Config, pipeline: Pipeline, raw: Json) -> Config:
         max_length=_max_length(config, pipeline),
         prompts=pipeline.prompts,
         default_prompt_name=pipeline.default_prompt_name,
+        head=_head(config, pipeline, raw),
     )
+
+
+def _head(config: Config, pipeline: Pipeline, raw: Json) -> Json:
+    """Complete the head by what sentence-transformers says of its scores or its sparse vectors."""
+    if pipeline.sparse:
+        if config.head.get("task") != "words":
+            raise InvalidCheckpoint("modules.json has a SpladePooling, but no head predicts words")
+        return {**config.head, "sparse": pipeline.sparse}
+    if config.head.get("task") == "sequence":
+        return {**config.head, "rank": rank_activation(pipeline, raw, len(config.head["labels"]))}
+    return config.head
 
 
 def _max_length(config: Config, pipeline: Pipeline) -> int:

@@ -14,12 +14,18 @@ from pageformer.errors import InvalidCheckpoint
 from pageformer.loader.json_file import Json, read_json, read_object, read_object_if_present
 from pageformer.loader.steps import Step, check_settings, read_step, refused
 
+SPARSE = ("MLMTransformer", "SpladePooling")
 TYPE = re.compile(
-    r"sentence_transformers\.(models|base\.modules|sentence_transformer\.modules)(\.\w+)?\.(\w+)"
+    r"sentence_transformers\.(models|base\.modules|(?:sentence_transformer|sparse_encoder)\."
+    r"(?:modules|models))(\.\w+)?\.(\w+)"
 )
-KINDS = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
+KINDS = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout", *SPARSE)
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
+RANK_ACTIVATIONS = {
+    "torch.nn.modules.activation.Sigmoid": "sigmoid",
+    "torch.nn.modules.linear.Identity": "none",
+}
 OLD_POOLING = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -35,11 +41,12 @@ TRANSFORMER_FILES = tuple(
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 TEXT_MODALITY = {"method": "forward", "method_output_name": "last_hidden_state"}
+HEAD_OUTPUT = {"method": "forward", "method_output_name": "logits"}
 
 # Settings that change a vector, each with the values that do not.
 TRANSFORMER_HARMLESS: Mapping[str, tuple[Any, ...]] = {
     "transformer_task": ("feature-extraction",),
-    "module_output_name": ("token_embeddings",),
+    "module_output_name": ("token_embeddings", "scores"),
     "processing_kwargs": ({}, None),
     "query_length": (None,),
     "document_length": (None,),
@@ -49,9 +56,6 @@ TRANSFORMER_HARMLESS: Mapping[str, tuple[Any, ...]] = {
     "config_kwargs": ({}, None),
 }
 MODEL_ARGUMENTS = {"torch_dtype", "dtype", "attn_implementation", "add_pooling_layer"}
-MODEL_HARMLESS: Mapping[str, tuple[Any, ...]] = {
-    "model_type": ("SentenceTransformer",),
-}
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,9 @@ class Pipeline:
     steps: tuple[Step, ...] = ()
     normalized: bool = False
     truncate_dim: int = 0
+    is_embedding: bool = False  # what modules.json makes of it, whatever else it could do
+    activation: str | None = None  # that a cross-encoder makes its scores with
+    sparse: Json = field(default_factory=dict)  # how SPLADE pools
     max_length: int | None = None  # None: the tokenizer's
     lowercase: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
@@ -80,6 +87,10 @@ def read_pipeline(directory: Path) -> Pipeline:
         return Pipeline(directory)
     modules = [_module(path, entry) for entry in _entries(path)]
     kinds = [kind for kind, _ in modules]
+    if kinds == ["Transformer"]:
+        return _cross_encoder(directory, directory / modules[0][1])
+    if kinds in (["Transformer", "SpladePooling"], [*SPARSE]):
+        return _sparse_encoder(directory, *(directory / folder for _, folder in modules))
     if kinds[:2] != ["Transformer", "Pooling"] or {"Transformer", "Pooling"} & {*kinds[2:]}:
         raise InvalidCheckpoint(
             f"{path} has the modules {', '.join(kinds)}, expected Transformer, Pooling "
@@ -97,10 +108,60 @@ def read_pipeline(directory: Path) -> Pipeline:
         include_prompt=include_prompt,
         steps=tuple(steps[:-1] if normalized else steps),
         normalized=normalized,
+        is_embedding=True,
         max_length=max_length,
         lowercase=lowercase,
         **_model_settings(directory / "config_sentence_transformers.json"),
     )
+
+
+def _cross_encoder(directory: Path, folder: Path) -> Pipeline:
+    """Read a Transformer alone: a cross-encoder, or an encoder whose tokens are averaged."""
+    path = directory / "config_sentence_transformers.json"
+    settings = read_object_if_present(path)
+    kind = "sequence-classification" if settings.get("model_type") == "CrossEncoder" else None
+    max_length, lowercase = _transformer(folder, kind)
+    activation = settings.get("activation_fn")
+    return Pipeline(folder, max_length=max_length, lowercase=lowercase, activation=activation)
+
+
+def _sparse_encoder(directory: Path, folder: Path, pooling: Path) -> Pipeline:
+    """Read a model of SPLADE's kind."""
+    path = pooling / "config.json"
+    settings = read_object(path)
+    known: dict[str, tuple[Any, ...]] = {
+        "pooling_strategy": ("max", "sum"),
+        "activation_function": ("relu", "log1p_relu"),
+    }
+    check_settings(path, settings, known)
+    max_length, lowercase = _transformer(folder, "fill-mask")
+    model = _model_settings(directory / "config_sentence_transformers.json", "SparseEncoder")
+    return Pipeline(
+        folder,
+        max_length=max_length,
+        lowercase=lowercase,
+        sparse={
+            "pooling": settings.get("pooling_strategy", "max"),
+            "activation": settings.get("activation_function", "relu"),
+        },
+        prompts=model["prompts"],
+        default_prompt_name=model["default_prompt_name"],
+    )
+
+
+def rank_activation(pipeline: Pipeline, raw: Json, labels: int) -> str:
+    """Tell what a cross-encoder makes scores of logits with: sigmoid, or none.
+
+    Raises InvalidCheckpoint that names another activation.
+    """
+    saved = raw.get("sentence_transformers") or {}
+    names = (pipeline.activation, saved.get("activation_fn"))
+    name = next((n for n in names if n), raw.get("sbert_ce_default_activation_function"))
+    if name is None:
+        return "sigmoid" if labels == 1 else "none"
+    if name not in RANK_ACTIVATIONS:
+        raise refused(pipeline.folder, "activation_fn", name, tuple(RANK_ACTIVATIONS))
+    return RANK_ACTIVATIONS[name]
 
 
 def _entries(path: Path) -> list[Json]:
@@ -153,16 +214,21 @@ def _pooling_modes(settings: Json) -> list[Any]:
     return modes or ["mean"]
 
 
-def _transformer(folder: Path) -> tuple[int | None, bool]:
-    """Read the limit in tokens (None: the tokenizer's) and whether texts are lowercased."""
+def _transformer(folder: Path, task: str | None = None) -> tuple[int | None, bool]:
+    """Read the limit in tokens (None: the tokenizer's) and whether texts are lowercased.
+
+    task: what the module does, where it is not to give states.
+    """
     path = next((folder / n for n in TRANSFORMER_FILES if (folder / n).exists()), None)
     if path is None:
         return None, False
     settings = read_object(path)
-    check_settings(path, settings, TRANSFORMER_HARMLESS)
-    modality = settings.get("modality_config", {"text": TEXT_MODALITY})
-    if modality.get("text") != TEXT_MODALITY:
-        raise refused(path, "modality_config", modality, ({"text": TEXT_MODALITY},))
+    harmless = {**TRANSFORMER_HARMLESS, **({"transformer_task": (task,)} if task else {})}
+    output = HEAD_OUTPUT if task else TEXT_MODALITY
+    check_settings(path, settings, harmless)
+    modality = settings.get("modality_config", {"text": output})
+    if modality.get("text") != output:
+        raise refused(path, "modality_config", modality, ({"text": output},))
     _check_arguments(path, settings, ("model_args", "model_kwargs"), MODEL_ARGUMENTS)
     tokenizer = _check_arguments(
         path, settings, ("tokenizer_args", "processor_kwargs"), {"model_max_length"}
@@ -189,10 +255,10 @@ def _limit(path: Path, limit: Any) -> int | None:
     raise InvalidCheckpoint(f"{path} has max_seq_length = {limit!r}, expected a number of tokens")
 
 
-def _model_settings(path: Path) -> Json:
+def _model_settings(path: Path, kind: str = "SentenceTransformer") -> Json:
     """Read prompts, the default one's name, and how many dimensions are kept."""
     settings = read_object_if_present(path)
-    check_settings(path, settings, MODEL_HARMLESS)
+    check_settings(path, settings, {"model_type": (kind,)})
     found = settings.get("prompts") or {}
     prompts = {name: prompt if prompt is not None else "" for name, prompt in found.items()}
     default = settings.get("default_prompt_name")

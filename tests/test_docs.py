@@ -6,12 +6,22 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import tiny_models
 from typer.main import get_command
 
 from pageformer.cli import app
 from pageformer.loader.load import load
 
 ROOT = Path(__file__).parents[1]
+NUMBER = r"-?\d+\.\d+"
+# The random models that the pages ask, by the names that they have there.
+TINY = {
+    "reviews": "bert-sequence",
+    "reranker": "bert-rerank",
+    "entities": "bert-tokens",
+    "words": "bert-words",
+    "splade": "bert-sparse",
+}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -20,14 +30,36 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_statement_runs(page: Path, database: str, minilm_dir: Path) -> None:
+def test_every_statement_runs_and_answers_as_shown(
+    page: Path, database: str, minilm_dir: Path, tmp_path: Path
+) -> None:
     statements = blocks(page, "sql")
     if not statements:
         return
     with psycopg.connect(database, autocommit=True) as connection:
         load(connection, str(minilm_dir), name="minilm")
-        for statement in statements:
-            connection.execute(statement)  # type: ignore[arg-type]
+        if any(f"'{name}'" in statement for statement in statements for name in TINY):
+            for name, tiny in TINY.items():
+                load(connection, str(tiny_models.write(tiny, tmp_path)), name=name)
+        for statement, shown in zip(statements, outputs(page), strict=True):
+            cursor = connection.execute(statement)  # type: ignore[arg-type]
+            if shown is not None:
+                found = [" | ".join(map(str, row)) for row in cursor.fetchall()]
+                text, numbers = numbers_apart("\n".join(found))
+                assert (text, pytest.approx(numbers, abs=2e-3)) == numbers_apart(shown)
+
+
+def outputs(page: Path) -> list[str | None]:
+    """Find what the page shows behind each statement; None: nothing."""
+    pattern = r"^```sql\n.*?^```$(?:\n\n```text\n(.*?)\n```$)?"
+    found = re.finditer(pattern, page.read_text(), re.M | re.S)
+    return [match[1] for match in found]
+
+
+def numbers_apart(text: str) -> tuple[str, list[float]]:
+    """Split a text from its numbers, of which backends may differ in the last digit."""
+    numbers = [float(number) for number in re.findall(NUMBER, text)]
+    return re.sub(NUMBER, "#", text), numbers
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

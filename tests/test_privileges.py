@@ -38,6 +38,9 @@ USES = {
     "encode_tokens": "select count(*) from pageformer.encode_tokens('a text', 'tiny')",
     "tokenize": "select count(*) from pageformer.tokenize('a text', 'tiny')",
     "count_tokens": "select pageformer.count_tokens('a text', 'tiny')",
+    "classify": "select count(*) from pageformer.classify('a text', 'tiny')",
+    "classify_batch": "select count(*) from pageformer.classify_batch('{a text}', 'tiny')",
+    "rerank": "select count(*) from pageformer.rerank('a', '{a text}', 'tiny')",
     "preload": "select pageformer.preload('tiny')",
     "verify": "select pageformer.verify('tiny')",
 }
@@ -45,9 +48,10 @@ USES = {
 # Everything that a role without any grant may call.
 PUBLIC_FUNCTIONS = {
     "pageformer": {
-        "as_owner", "count_embedded", "count_tokens", "encode", "encode_batch", "encode_pinned",
-        "encode_pinned_text", "encode_tensor", "encode_tensor_text", "encode_text",
-        "encode_tokens", "forget_embedding", "key_columns", "key_expression", "preload",
+        "as_owner", "classify", "classify_batch", "classify_tokens", "count_embedded",
+        "count_tokens", "encode", "encode_batch", "encode_pinned", "encode_pinned_text",
+        "encode_sparse", "encode_tensor", "encode_tensor_text", "encode_text", "encode_tokens",
+        "fill_mask", "forget_embedding", "key_columns", "key_expression", "preload", "rerank",
         "same_space", "tokenize", "verify", "version_hash",
     },
     "pageformer_op": {
@@ -63,7 +67,7 @@ Connect = Callable[[str], Session]
 @pytest.fixture(scope="module")
 def tiny(module_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A database with the model `tiny` and roles of every kind."""
-    directory = tiny_models.write("bert-mean", tmp_path_factory.mktemp("models"))
+    directory = tiny_models.write("bert-rerank", tmp_path_factory.mktemp("models"))
     with psycopg.connect(module_database, autocommit=True) as session:
         load(session, directory, name="tiny")
         session.execute(ROLES)

@@ -94,6 +94,22 @@ def write_sentence_files(
     )
 
 
+def write_sparse_files(directory: Path, pooling: str) -> None:
+    """Write the modules of a SPLADE model."""
+    base = "sentence_transformers.sparse_encoder.models"
+    kinds = [("", "MLMTransformer"), ("1_SpladePooling", "SpladePooling")]
+    modules: list[Json] = [
+        {"idx": i, "name": str(i), "path": path, "type": f"{base}.{kind}"}
+        for i, (path, kind) in enumerate(kinds)
+    ]
+    write_json(directory / "modules.json", modules)
+    settings = {"pooling_strategy": pooling, "activation_function": "relu"}
+    write_json(directory / "1_SpladePooling" / "config.json", settings)
+    write_json(directory / "sentence_bert_config.json", {"max_seq_length": 128})
+    sparse = {"model_type": "SparseEncoder", "prompts": {"query": "query: "}}
+    write_json(directory / "config_sentence_transformers.json", sparse)
+
+
 OLD_MODES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",

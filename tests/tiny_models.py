@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import tiny_families
+import tiny_heads
 import tiny_tokenizers
 from tiny_files import (
     Format,
@@ -19,6 +20,7 @@ from tiny_files import (
     write_safetensors,
     write_sentence_files,
     write_shards,
+    write_sparse_files,
     write_steps,
 )
 from tiny_weights import (
@@ -87,6 +89,8 @@ class TinyModel:
     config: Json = field(default_factory=dict)
     transformer: Json = field(default_factory=lambda: {"max_seq_length": LIMIT})
     sentence: Json = field(default_factory=dict)
+    head: str = ""  # sequence, tokens or words
+    labels: int = 0
     new_dialect: bool = False  # sentence-transformers 6 changed its files
     include_prompt: bool = True  # in pooling
     steps: tuple[Step, ...] = ()  # modules behind pooling
@@ -211,6 +215,75 @@ MODELS: dict[str, TinyModel] = {
     ),
 }
 
+# The same with heads, without sentence-transformers' files.
+HEADED: dict[str, TinyModel] = {
+    f"{family}-{head}": TinyModel(
+        family,
+        200 + 3 * i + j,
+        pooling=None,
+        prefix=tiny_heads.PREFIXES[family],
+        head=head,
+        labels=labels,
+    )
+    for i, family in enumerate(tiny_heads.PREFIXES)
+    for j, (head, labels) in enumerate((("sequence", 3), ("tokens", 5), ("words", 0)))
+}
+HEADED |= {
+    "bert-multi-label": TinyModel(
+        "bert",
+        301,
+        pooling=None,
+        prefix="bert.",
+        head="sequence",
+        labels=3,
+        config={"problem_type": "multi_label_classification"},
+    ),
+    "bert-regression": TinyModel(
+        "bert",
+        302,
+        pooling=None,
+        prefix="bert.",
+        head="sequence",
+        labels=1,
+        config={"problem_type": "regression"},
+    ),
+    "modernbert-mean-head": TinyModel(
+        "modernbert",
+        303,
+        pooling=None,
+        prefix="model.",
+        head="sequence",
+        labels=2,
+        config={"classifier_pooling": "mean"},
+    ),
+}
+RERANKERS: dict[str, TinyModel] = {
+    f"{family}-rerank": TinyModel(
+        family,
+        400 + i,
+        pooling=None,
+        prefix=tiny_heads.PREFIXES[family],
+        head="sequence",
+        labels=1,
+    )
+    for i, family in enumerate(("bert", "roberta", "xlm-roberta", "modernbert", "deberta-v2"))
+}
+RERANKERS["bert-rerank-logits"] = TinyModel(
+    "bert",
+    410,
+    pooling=None,
+    prefix="bert.",
+    head="sequence",
+    labels=1,
+    config={"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}},
+)
+SPARSE: dict[str, TinyModel] = {
+    f"{family}-sparse": TinyModel(
+        family, 420 + i, pooling=None, prefix=tiny_heads.PREFIXES[family], head="words"
+    )
+    for i, family in enumerate(("bert", "distilbert"))
+}
+
 # The paper's encoder, as in docs/encoder-family.md.
 ENCODERS: dict[str, Json] = {
     "encoder-paper": {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 0},
@@ -232,14 +305,17 @@ def write(name: str, folder: Path) -> Path:
     if name in ENCODERS:
         write_encoder(directory, ENCODERS[name], seed=len(name))
     else:
-        write_model(directory, MODELS[name])
+        write_model(directory, {**MODELS, **HEADED, **RERANKERS, **SPARSE}[name])
+    if name in SPARSE:
+        write_sparse_files(directory, "sum" if name.startswith("distil") else "max")
     return directory
 
 
 def write_model(directory: Path, model: TinyModel) -> None:
     """Write config, weights, tokenizer and sentence-transformers' files."""
     tokenizer, vocabulary = tokenizer_of(model)
-    write_json(directory / "config.json", {**config_of(model, vocabulary), **model.config})
+    head = tiny_heads.config(model.family, model.head, model.labels)
+    write_json(directory / "config.json", {**config_of(model, vocabulary), **head, **model.config})
     tensors = tensors_of(model, vocabulary)
     if model.sharded:
         write_shards(directory, tensors, model.format, SHARDS)
@@ -268,8 +344,13 @@ def tensors_of(model: TinyModel, vocabulary: int) -> Mapping[str, Array | Ids]:
     """Draw the tensors of a model, under old names where it is legacy."""
     if model.family in tiny_families.FAMILIES:
         _, shapes = tiny_families.FAMILIES[model.family](model.layers, vocabulary, model.config)
-        return random_tensors(((model.prefix + name, shape) for name, shape in shapes), model.seed)
-    tensors = model_tensors(model.family, model.layers, vocabulary, model.prefix, model.seed)
+        named = ((model.prefix + name, shape) for name, shape in shapes)
+        tensors = random_tensors(named, model.seed)
+    else:
+        tensors = model_tensors(model.family, model.layers, vocabulary, model.prefix, model.seed)
+    if model.head:
+        shapes = tiny_heads.shapes(model.family, model.head, model.labels, vocabulary)
+        tensors.update(random_tensors(shapes, model.seed + 1))
     return with_legacy(tensors) if model.legacy else tensors
 
 

@@ -46,6 +46,9 @@ class Config:
     # Elements kept unless a call says how many; 0: all.
     truncate_dim: int = field(default=0, metadata=LATER)
 
+    # What stands on the encoder beside pooling: its task, layers, labels and scores; {}: nothing.
+    head: dict[str, Any] = field(default_factory=dict, metadata={"later": True})
+
     # What the families of later years changed; each default is what BERT does.
     embedding_size: int = field(default=0, metadata=LATER)  # ALBERT: projected to hidden; 0: none
     position_table: bool = field(default=True, metadata=LATER)

@@ -107,6 +107,16 @@ class Operators:
                 y[:, cols] += x_i @ block[: x_i.shape[1], : cols.stop - cols.start]
         return y  # type: ignore[no-any-return]
 
+    def scores(self, x: Array, W: BlockMatrix) -> Array:
+        """Multiply by the rows of a table: x W^T.  # [n, w], [rows, w] -> [n, rows]"""
+        y = self.xp.zeros((x.shape[0], W.rows), np.float32)
+        for i, row in enumerate(W.grid):
+            rows = W.row_span(i)
+            for j, block in enumerate(row):
+                x_j = x[:, W.col_span(j)]
+                y[:, rows] += x_j @ block[: rows.stop - rows.start, : x_j.shape[1]].T
+        return y  # type: ignore[no-any-return]
+
     # -- attention --------------------------------------------------------------------------------
 
     def attention(

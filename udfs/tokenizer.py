@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tokenizers import Encoding
 from tokenizers import Tokenizer as Library
 
-from pageformer.errors import InvalidInput
+from pageformer.errors import InvalidInput, NotBuilt
 
 # A first piece of text has this many characters per token that the limit allows.
 CHARACTERS_PER_TOKEN = 12
@@ -22,6 +22,8 @@ class Tokens(NamedTuple):
 
     ids: list[int]
     cut: bool
+    types: list[int] | None = None  # of pairs: which of the two texts a token belongs to
+    places: list[tuple[int, int] | None] | None = None  # in the text; None: a special token
 
 
 class Token(NamedTuple):
@@ -71,6 +73,58 @@ class Tokenizer:
             return self._cut(encoding, truncate)
         return Tokens(self._library.post_process(encoding).ids, cut=False)
 
+    @property
+    def mask(self) -> int:
+        """Return the id of the token that stands for a missing word; raise NotBuilt without one."""
+        for id, token in self._library.get_added_tokens_decoder().items():
+            if token.content.strip("[]<>").lower() == "mask":
+                return id
+        raise NotBuilt(
+            "this model's tokenizer has no mask token", hint="load a masked language model"
+        )
+
+    def encode_pair(self, first: str, second: str, truncate: str | None = "right") -> Tokens:
+        """Tokenise two texts as one input, cutting the longer one first."""
+        pair = [self._near(text, truncate) for text in (first, second)]
+        room = self._limit - self._library.num_special_tokens_to_add(True)
+        kept = longest_first(len(pair[0]), len(pair[1]), room)
+        cut = (len(pair[0]), len(pair[1])) != kept
+        if cut and truncate == "error":
+            raise self._too_long()
+        for encoding, length in zip(pair, kept, strict=True):
+            encoding.truncate(length, direction=truncate or "right")
+        joined = self._library.post_process(pair[0], pair[1])
+        return Tokens(joined.ids, cut, joined.type_ids)
+
+    def encode_placed(self, text: str, truncate: str | None = "right") -> Tokens:
+        """Tokenise a text, telling where each token stands in it."""
+        encoding = self._near(text, truncate)
+        cut = len(encoding) > self._room
+        if cut and truncate == "error":
+            raise self._too_long()
+        if cut:
+            encoding.truncate(self._room, direction=truncate or "right")
+        joined = self._library.post_process(encoding)
+        offsets = iter(encoding.offsets)  # those of `joined` are trimmed once more
+        places = [None if text is None else next(offsets) for text in joined.sequence_ids]
+        return Tokens(joined.ids, cut, None, places)
+
+    def _near(self, text: str, truncate: str | None) -> Encoding:
+        """Tokenise as much of a text as can matter: a beginning that exceeds the limit, or all."""
+        size = CHARACTERS_PER_TOKEN * self._limit
+        while size < len(text) and truncate != "left":
+            encoding = self._encode(text[:size], truncate)
+            if self._sure(encoding, size, False) > self._limit:
+                return encoding
+            size *= 8
+        return self._encode(text, truncate)
+
+    def _too_long(self) -> InvalidInput:
+        return InvalidInput(
+            f"the input has more than {self._limit} tokens, the most this model takes",
+            hint="shorten it, or use truncate => 'right' or 'left'",
+        )
+
     def prompt_length(self, prompt: str) -> int:
         """Count the tokens of a prompt, without a special one behind it."""
         ids = self.encode(prompt).ids
@@ -93,10 +147,7 @@ class Tokenizer:
 
     def _cut(self, encoding: Encoding, truncate: str | None) -> Tokens:
         if truncate == "error":
-            raise InvalidInput(
-                f"the input has more than {self._limit} tokens, the most this model takes",
-                hint="shorten it, or use truncate => 'right' or 'left'",
-            )
+            raise self._too_long()
         encoding.truncate(self._room, direction=truncate or "right")
         return Tokens(self._library.post_process(encoding).ids, cut=True)
 
@@ -143,6 +194,17 @@ class Tokenizer:
     def _tokens(self, encoding: Encoding, start: int) -> list[Token]:
         rows = zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)
         return [Token(id, token, start + a, start + b) for id, token, (a, b) in rows]
+
+
+def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """Tell how many tokens are left of either text, as the tokenizers library cuts pairs."""
+    if first + second <= room:
+        return first, second
+    short = min(first, second)
+    long = short if short > room else max(short, room - short)
+    if short + long > room:
+        short, long = room // 2, room // 2 + room % 2
+    return (short, long) if first <= second else (long, short)
 
 
 def pieces(text: str) -> Iterator[str]:

@@ -110,6 +110,11 @@ class Family:
             raise _incomplete(missing, unexpected, config)
         return found
 
+    def has_head(self, checkpoint_names: Iterable[str]) -> bool:
+        """Tell whether a checkpoint has the last layer of the head that its config names."""
+        last = [rule.pattern for rule in self.rules if rule.name.startswith("head.")][-1:]
+        return any(self.plain_name(name) in last for name in checkpoint_names)
+
     def _table(self, config: Config, names: set[str]) -> tuple[Rule, ...]:
         """Choose the table that knows more of a checkpoint's names."""
 

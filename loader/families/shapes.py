@@ -18,7 +18,19 @@ def expected_shapes(config: Config) -> dict[str, Shape]:
     if config.final_norm:
         shapes.update(_norm("final", config))
     shapes.update(_modules(config))
+    shapes.update(_head(config))
     return shapes
+
+
+def _head(config: Config) -> Iterator[tuple[str, Shape]]:
+    inputs = config.hidden
+    for k, step in enumerate(config.head.get("steps", ())):
+        yield from _linear(f"head.{k}", inputs, step["width"], step["bias"])
+        if step["norm"]:
+            yield from _norm(f"head.{k}", config, step["width"])
+        inputs = step["width"]
+    if config.head.get("task") == "words":
+        yield "head.words.bias", (config.vocabulary,)
 
 
 def _modules(config: Config) -> Iterator[tuple[str, Shape]]:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import tiny_models
 import torch
 from bare_encoder import BareEncoder
+from heads import head_readings, rank_readings, sparse_readings
 from sentence_transformers import SentenceTransformer
 from texts import LONG, SHORT, SOME, TEXTS
 
@@ -139,6 +141,9 @@ READINGS: Mapping[str, Callable[[Path], Arrays]] = {
     "minilm": readings,
     **dict.fromkeys(tiny_models.MODELS, readings),
     **dict.fromkeys(tiny_models.ENCODERS, encoder_readings),
+    **{name: partial(head_readings, head=model.head) for name, model in tiny_models.HEADED.items()},
+    **dict.fromkeys(tiny_models.RERANKERS, rank_readings),
+    **dict.fromkeys(tiny_models.SPARSE, sparse_readings),
 }
 
 if __name__ == "__main__":

@@ -96,3 +96,18 @@ LONG: dict[str, str] = {
     "one letter that is eighteen": "\ufdfa" * 25000,
     "paragraphs of all kinds": "\n".join([*TEXTS.values()] * 2),
 }
+
+# What heads are asked: texts with a mask, and documents to rank, one of them over the limit.
+MASKED = ("The cat MASK on the mat.", "MASK was a warm MASK", "the " * 40 + "MASK")
+QUERY = "where did the cat sit?"
+DOCUMENTS = (
+    PARAGRAPH,
+    "",
+    "the mat",
+    " ".join([PARAGRAPH] * 6),
+    "[SEP]<pad>x</s>",
+    "\u6771\u4eac \U0001f600",
+    " ".join(["word"] * 119),
+    " ".join(["word"] * 120),
+    " ".join(["word"] * 121),
+)
