@@ -118,7 +118,7 @@ def deltatensors(base: Path, variant: Path, strategy: str) -> Measured:
         _, reporting, _ = evaluations(original, variant, Sharing("delta", 1, variant / "test.tsv"))
         reporting.begin(tensors(original))
         loss = reporting.loss(tensors(restored))
-    return Measured(int(done.stdout) + head_bytes(variant), seconds, loss.dropped, loss.before)
+    return Measured(int(done.stdout.split()[-1]) + head_bytes(variant), seconds, loss.dropped, loss.before)
 
 
 def tensors(read: checkpoint.Checkpoint) -> dict:
