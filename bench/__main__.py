@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
 from bench import encode
 from bench.encode import Row
 from bench.peer import Peer
 from bench.server import Server, model_directory, server
+from pageformer.udfs.backends import named
 
 RESULTS = Path(__file__).parent / "results" / "encode.md"
 README = Path(__file__).parents[1] / "README.md"
@@ -58,7 +57,7 @@ def conditions(running: Server, peer: Peer) -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {os.cpu_count()} cores. "
         f"Pageformer {version('pageformer')}: PostgreSQL {postgres}, "
-        f"Python {platform.python_version()}, NumPy {np.__version__}, 1 thread a connection; "
+        f"Python {platform.python_version()}, backend {named('auto')}; "
         f"{peer.versions}. "
         "Ratios: median (lowest to highest) of five runs by turns; texts and vectors cross the "
         "socket on our side, not on the peer's."
