@@ -118,7 +118,8 @@ def deltatensors(base: Path, variant: Path, strategy: str) -> Measured:
         _, reporting, _ = evaluations(original, variant, Sharing("delta", 1, variant / "test.tsv"))
         reporting.begin(tensors(original))
         loss = reporting.loss(tensors(restored))
-    return Measured(int(done.stdout.split()[-1]) + head_bytes(variant), seconds, loss.dropped, loss.before)
+    size = int(done.stdout.split()[-1]) + head_bytes(variant)
+    return Measured(size, seconds, loss.dropped, loss.before)
 
 
 def tensors(read: checkpoint.Checkpoint) -> dict:
@@ -164,7 +165,7 @@ def table(lines: list[str], pages: str) -> str:
             pages,
             "",
             "Each cell: MB that the variant adds beside the base (pages, maps, names, head), "
-            "points lost of the score on the half of the texts that had no part in choosing, and "
+            "points lost of the score on the half of the texts that only checked the choice, and "
             f"the time to load. {NETSDB}",
             f"{datetime.now(UTC):%Y-%m-%d}.",
             "",
