@@ -30,7 +30,7 @@ class Examples:
     expected: Sequence[str | float]  # labels or scores; empty for plain texts
 
     def halves(self) -> tuple["Examples", "Examples"]:
-        """Split into one half to choose by and one to report on, at random but always alike."""
+        """Split into a half to choose by and one to check by, at random but always alike."""
         order = np.random.RandomState(SEED).permutation(len(self.texts))
         return self._pick(order[::2].tolist()), self._pick(order[1::2].tolist())
 

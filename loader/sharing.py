@@ -32,7 +32,7 @@ from pageformer.udfs.tokenizer import Tokenizer
 Rung = Literal["approximate", "delta"]
 ALIKE = 0.2  # of its length: how far a block may be from the stored one that replaces it
 RELATED = 0.7  # how far from one that it is a difference to
-STEP_BACK = 1.5  # of the rate, where the bound breaks on the texts that had no part in choosing
+STEP_BACK = 1.5  # of the rate, where the bound breaks on the half that checks
 STEPS_BACK = 12
 
 StoredAmong = Callable[[Sequence[bytes]], Iterable[bytes]]
@@ -84,8 +84,8 @@ class Outcome:
         loss = self.loss
         return (
             f"{self.measure} {loss.after:.4f}, was {loss.before:.4f}: {loss.dropped:.4f} lower "
-            f"({loss.low:.4f} to {loss.high:.4f}) on {loss.inputs:,} inputs that had no part in "
-            f"choosing; blocks: {self.equal:,} equal to stored ones, {self.replaced:,} replaced, "
+            f"({loss.low:.4f} to {loss.high:.4f}) on {loss.inputs:,} inputs that only checked the "
+            f"choice; blocks: {self.equal:,} equal to stored ones, {self.replaced:,} replaced, "
             f"{self.delta:,} as differences, {self.kept:,} whole; {self.seconds:.0f} s"
         )
 
@@ -125,7 +125,7 @@ def plan(
     Raises NotBuilt for a model without a tokenizer, InvalidInput for examples that cannot be used.
     """
     started = monotonic()
-    choosing, reporting, measure = evaluations(checkpoint, source, sharing)
+    choosing, checking, measure = evaluations(checkpoint, source, sharing)
     draft = Draft(checkpoint, manifest)
     names = list(draft.places)
     stored = set(stored_among(names))
@@ -133,14 +133,14 @@ def plan(
     first_places = {name: draft.places[name][0] for name in blocks}
     similar = Search(cursor, draft.side).nearest(blocks, first_places)
     usage = choosing.begin(draft.tensors({}))
-    reporting.begin(draft.tensors({}))
+    checking.begin(draft.tensors({}))
     within = _Bound(draft, choosing, sharing.max_drop)
     if sharing.rung == "delta":
         solutions = _as_differences(draft, blocks, similar, usage, within)
     else:
         solutions = _as_stored(draft, blocks, similar, within)
     for solution in solutions:
-        loss = reporting.loss(draft.tensors(solution.replaced))
+        loss = checking.loss(draft.tensors(solution.replaced))
         if loss.dropped <= sharing.max_drop and within.holds(solution):
             break
     deltas = len(solution.records)
@@ -249,7 +249,7 @@ def _differences(
 def evaluations(
     checkpoint: Checkpoint, source: str | PathLike[str], sharing: Sharing
 ) -> tuple[Evaluation, Evaluation, Measure]:
-    """Make what chooses and what reports, on two halves of the examples."""
+    """Make what chooses, and what checks and reports, on two halves of the examples."""
     if checkpoint.tokenizer is None:
         raise NotBuilt(
             "a model that takes tensors cannot be measured on texts",

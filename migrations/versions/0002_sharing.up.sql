@@ -12,7 +12,7 @@ create table pageformer.signature (
 );
 
 -- How a version was made smaller than its files, and what that did to it: the loss, measured on
--- texts that had no part in choosing, with the interval that holds it in 95 of 100 cases.
+-- texts that only checked the choice, with the interval that holds it in 95 of 100 cases.
 create table pageformer.deduplication (
     version_id integer primary key references pageformer.version on delete cascade,
     rung text not null check (rung in ('approximate', 'delta')),
