@@ -11,11 +11,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from tiny_models import write
+from tuned_models import tune
 
 from pageformer.cluster import Cluster
 from pageformer.loader.load import load
+from pageformer.loader.sharing import Sharing
 
-TABLES = ("asset", "model", "version", "tensor", "block", "page", "placement")
+TABLES = ("asset", "model", "version", "tensor", "block", "page", "placement", "deduplication")
 
 # Loads until most pages have been sent, says so, and waits to be killed.
 LOADER = """
@@ -31,12 +34,30 @@ with psycopg.connect(sys.argv[1]) as connection:
     load(connection, sys.argv[2], name="m", progress=stop)
 """
 
+# Loads as differences until it would take one step of Tables, says so, and waits to be killed.
+DELTA_LOADER = """
+import sys, time, psycopg
+from pageformer.loader.load import load
+from pageformer.loader.sharing import Sharing
+from pageformer.loader.tables import Tables
+
+def stop(*arguments):
+    print("in the middle", flush=True)
+    time.sleep(600)
+
+setattr(Tables, sys.argv[3], stop)
+with psycopg.connect(sys.argv[1]) as connection:
+    load(connection, sys.argv[2], name="m", sharing=Sharing("delta"))
+"""
+
 
 @contextmanager
-def loader_in_the_middle(dsn: str, source: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start a load in a process of its own and return when it has sent most pages."""
+def loader_in_the_middle(
+    dsn: str, source: Path, script: str = LOADER, *arguments: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a load in a process of its own and return when it says where it is."""
     process = subprocess.Popen(
-        [sys.executable, "-c", LOADER, dsn, str(source)],
+        [sys.executable, "-c", script, dsn, str(source), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -99,6 +120,29 @@ def test_a_killed_loader_leaves_nothing_and_the_load_can_be_repeated(
         wait_until_alone(database)
         assert set(visible_rows(database).values()) == {0}
     load_again(database, minilm_dir)
+
+
+@pytest.mark.parametrize("step", ["lock", "insert_version", "insert_outcome"])
+def test_a_killed_delta_load_leaves_nothing_and_can_be_repeated(
+    database: str, tmp_path: Path, step: str
+) -> None:
+    base = write("bert-mean", tmp_path)
+    tuned = tune(base, tmp_path / "tuned")
+    with psycopg.connect(database) as connection:
+        load(connection, base, name="base")
+    before = visible_rows(database)
+    with loader_in_the_middle(database, tuned, DELTA_LOADER, step) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    wait_until_alone(database)
+    assert visible_rows(database) == before
+    with psycopg.connect(database) as connection:
+        loaded = load(connection, tuned, name="m", sharing=Sharing("delta"))
+        connection.execute("select pageformer.verify('m')")
+    assert (loaded.version, loaded.unchanged, loaded.deployed) == ("v1", False, True)
+    assert loaded.outcome is not None
+    assert loaded.outcome.delta > 0
+    assert visible_rows(database)["deduplication"] == 1
 
 
 @pytest.mark.parametrize("victim", ["backend", "server"])

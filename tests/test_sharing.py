@@ -12,6 +12,7 @@ import psycopg
 import pytest
 import tiny_models
 from tiny_files import write_safetensors
+from tuned_models import tune_part
 
 from pageformer.errors import InvalidCheckpoint, InvalidInput, NotBuilt
 from pageformer.loader import checkpoint
@@ -180,6 +181,37 @@ def test_concurrent_loads_of_like_versions_both_succeed_and_share(
         thread.join()
     assert len(done) == 2
     assert all(loaded.outcome and loaded.outcome.delta > 0 for loaded in done)
+
+
+def test_the_one_block_that_breaks_the_bound_is_kept_and_no_other(
+    connection: Connection, base: Path
+) -> None:
+    """All blocks move by nearly nothing, one by so much that the bound breaks without it."""
+    source = moved(base, 1e-4)
+    path = source / "model.safetensors"
+    tensors: dict[str, Any] = {n: np.array(t.array) for n, t in read_tensors(path).items()}
+    block = tensors["encoder.layer.0.attention.output.dense.weight"][:32, :32]
+    block += np.random.default_rng(1).normal(0, 0.15 * float(block.std()), block.shape)
+    write_safetensors(path, tensors)
+    unbound = share(connection, source, "approximate", bound=1)
+    assert unbound.new_blocks == 0
+    loaded = share(connection, source, "approximate", bound=1e-5)
+    assert loaded.outcome is not None
+    assert (loaded.outcome.kept, loaded.new_blocks) == (1, 1)
+    differing = connection.execute(
+        "select * from pageformer.diff('base', %s)", [f"{loaded.model}@{loaded.version}"]
+    ).fetchall()
+    assert [row[:3] for row in differing] == [("layer.0.attention.output.weight", 1, 1)]
+
+
+def test_a_version_that_shares_nine_tenths_writes_one_tenth(
+    connection: Connection, minilm_dir: Path, tmp_path: Path
+) -> None:
+    whole = load(connection, minilm_dir, name="minilm")
+    moved_bytes = tune_part(minilm_dir, tmp_path / "tuned", 0.1)
+    tuned = load(connection, tmp_path / "tuned", name="minilm")
+    assert moved_bytes <= tuned.new_bytes <= 1.01 * moved_bytes
+    assert 0.09 < tuned.new_bytes / whole.new_bytes < 0.101
 
 
 def test_sharing_is_told_by_a_view_and_differences_by_diff(

@@ -21,3 +21,23 @@ def tune(source: Path, directory: Path, *, seed: int = 1, half: bool = False) ->
             tensors[name] = tensors[name].astype(np.float16)
     save_file(tensors, file, metadata={"format": "pt"})
     return directory
+
+
+def tune_part(source: Path, directory: Path, part: float) -> int:
+    """Write a fine-tune with noise on whole matrices of the layers; return how many bytes moved.
+
+    part: of the bytes of all tensors, at most.
+    """
+    shutil.copytree(source, directory)
+    file = directory / "model.safetensors"
+    tensors, random = load_file(file), np.random.default_rng(1)
+    most = part * sum(tensor.nbytes for tensor in tensors.values())
+    moved = 0
+    for name in random.permutation([n for n in sorted(tensors) if "layer." in n]).tolist():
+        tensor = tensors[name]
+        if tensor.ndim == 2 and moved + tensor.nbytes <= most:
+            noise = random.normal(0, 0.05 * tensor.std(), tensor.shape)
+            tensors[name] = tensor + noise.astype(tensor.dtype)
+            moved += tensor.nbytes
+    save_file(tensors, file, metadata={"format": "pt"})
+    return moved
