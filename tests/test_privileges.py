@@ -41,6 +41,9 @@ USES = {
     "classify": "select count(*) from pageformer.classify('a text', 'tiny')",
     "classify_batch": "select count(*) from pageformer.classify_batch('{a text}', 'tiny')",
     "rerank": "select count(*) from pageformer.rerank('a', '{a text}', 'tiny')",
+    "chunk": "select count(*) from pageformer.chunk('a text', 'tiny')",
+    "encode_chunks": "select count(*) from pageformer.encode_chunks('a text', 'tiny')",
+    "describe": "select count(*) from pageformer.describe('tiny')",
     "preload": "select pageformer.preload('tiny')",
     "verify": "select pageformer.verify('tiny')",
 }
@@ -48,10 +51,11 @@ USES = {
 # Everything that a role without any grant may call.
 PUBLIC_FUNCTIONS = {
     "pageformer": {
-        "as_owner", "classify", "classify_batch", "classify_tokens", "count_embedded",
-        "count_tokens", "encode", "encode_batch", "encode_pinned", "encode_pinned_text",
-        "encode_sparse", "encode_tensor", "encode_tensor_text", "encode_text", "encode_tokens",
-        "fill_mask", "forget_embedding", "key_columns", "key_expression", "preload", "rerank",
+        "as_owner", "chunk", "classify", "classify_batch", "classify_tokens",
+        "count_embedded", "count_tokens", "describe", "encode", "encode_batch",
+        "encode_chunks", "encode_pinned", "encode_pinned_text", "encode_sparse",
+        "encode_tensor", "encode_tensor_text", "encode_text", "encode_tokens", "fill_mask",
+        "forget_embedding", "key_columns", "key_expression", "max_sim", "preload", "rerank",
         "same_space", "tokenize", "verify", "version_hash",
     },
     "pageformer_op": {

@@ -38,6 +38,11 @@ from pageformer.version v
 left join pageformer.asset a on a.hash = v.tokenizer_hash
 where v.id = $1::integer
 
+-- name: describe
+select v.format, v.parameters, v.source, pg_catalog.encode(v.tokenizer_hash, 'hex') as tokenizer
+from pageformer.version v
+where v.id = $1::integer
+
 -- name: tensors
 select name, shape, grid, bundle_offset
 from pageformer.tensor

@@ -74,6 +74,15 @@ class Tokenizer:
         return Tokens(self._library.post_process(encoding).ids, cut=False)
 
     @property
+    def specials(self) -> int:
+        """Return how many special tokens stand around a text."""
+        return self._limit - self._room
+
+    def count(self, text: str) -> int:
+        """Count the tokens of a short text, special ones included."""
+        return len(self._library.encode(text).ids)
+
+    @property
     def mask(self) -> int:
         """Return the id of the token that stands for a missing word; raise NotBuilt without one."""
         for id, token in self._library.get_added_tokens_decoder().items():

@@ -1,0 +1,50 @@
+"""Everything that a user must know of a version to make its vectors elsewhere."""
+
+from collections.abc import Iterator
+
+from pageformer.udfs import spi, versions
+from pageformer.udfs.config import Config
+
+
+@spi.boundary
+def describe(model: str | None) -> list[tuple[str, str]]:
+    """Return (property, value) rows of a version."""
+    resolved = versions.resolve(model)
+    config = versions.ready(resolved).config
+    [row] = spi.as_owner(lambda: spi.rows("describe", resolved.id))
+    settings = versions.settings(resolved.statement)
+    return [
+        ("model", resolved.model),
+        ("version", resolved.label),
+        ("hash", resolved.hash.hex()),
+        *of_config(config),
+        ("tokenizer sha256", row["tokenizer"] or "none"),
+        ("stored as", row["format"]),
+        ("parameters", str(row["parameters"])),
+        ("source", row["source"]),
+        *((name, settings[name]) for name in ("backend", "compute") if name in settings),
+    ]
+
+
+def of_config(config: Config) -> Iterator[tuple[str, str]]:
+    """Tell what the config says, leaving out what does not apply."""
+    yield "family", config.family
+    yield "layers", str(config.layers)
+    yield "dimension", str(config.dimension)
+    if not config.vocabulary:
+        return
+    yield "longest input in tokens", str(config.max_length)
+    yield "pooling", config.pooling
+    if not config.include_prompt:
+        yield "prompt", "not pooled"
+    for i, module in enumerate(config.modules, start=1):
+        settings = (f"{key} {value}" for key, value in module.items() if key != "kind")
+        yield f"module {i}", ", ".join([module["kind"], *settings])
+    yield "normalized", "yes" if config.normalized else "no"
+    for name, prompt in sorted(config.prompts.items()):
+        yield f"prompt {name}", repr(prompt)
+    yield "default prompt", config.default_prompt_name or "none"
+    if config.head:
+        yield "head", config.head["task"]
+        if "labels" in config.head:
+            yield "labels", ", ".join(config.head["labels"])
