@@ -213,6 +213,8 @@ MODELS: dict[str, TinyModel] = {
             "type_vocab_size": 2,
         },
     ),
+    "modernbert-deep": TinyModel("modernbert", 151, layers=13, normalized=True),
+    "deberta-v3-deep": TinyModel("deberta-v2", 152, layers=12, pooling="cls"),
 }
 
 # The same with heads, without sentence-transformers' files.
