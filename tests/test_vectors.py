@@ -18,7 +18,9 @@ from pageformer.loader.load import load
 RECORDED = Path(__file__).parent / "reference" / "recorded"
 TOLERANCE = 1e-5
 DEEP_TOLERANCE = 2e-5  # from 12 layers on
-BATCH_TOLERANCE = 2e-6
+BATCH_TOLERANCE = 1e-6
+# Elements around 4, not normalised, composed by NumPy: the last place is worth 5e-7.
+LARGE_ELEMENTS = {"deberta-v2-cls": 2e-6}
 PROMPT = "Represent this sentence: "
 LONGEST = 1000
 NAMES = ["minilm", *tiny_models.MODELS]
@@ -91,8 +93,9 @@ def test_a_batch_equals_its_texts_one_by_one(models: psycopg.Connection, name: s
     assert [vector is None for vector in answer] == [text is None for text in texts]
     for text, vector in zip(texts, answer, strict=True):
         if text is not None:
+            tolerance = LARGE_ELEMENTS.get(name, BATCH_TOLERANCE)
             np.testing.assert_allclose(
-                as_array(vector), encode(models, text, name), rtol=0, atol=BATCH_TOLERANCE
+                as_array(vector), encode(models, text, name), rtol=0, atol=tolerance
             )
 
 
