@@ -2,7 +2,8 @@
 FROM debian:trixie-slim
 COPY . /opt/pageformer
 WORKDIR /opt/pageformer
-RUN apt-get update && ./setup.sh && rm -rf /var/lib/apt/lists/* /root/.cache
+ENV PIP_NO_CACHE_DIR=1
+RUN apt-get update && ./setup.sh && rm -rf /var/lib/apt/lists/*
 ENV PATH=/opt/pageformer/.venv/bin:$PATH
 VOLUME /var/lib/pageformer
 EXPOSE 5432
