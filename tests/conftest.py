@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,9 @@ from pageformer.migrations import install
 
 TEMPLATE = "pageformer_template"
 numbers = itertools.count(1)
+
+# A shell's background job ignores interrupts, and the commands that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nobody's own server, settings or cluster may be what a test talks to.
 for name in [*os.environ]:

@@ -24,7 +24,8 @@ Pair = tuple[Cluster, Cluster]
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
     """A publisher and a subscriber, each with Pageformer installed and nothing loaded."""
-    settings = ("wal_level=logical",)
+    # A commit that has not reached the log yet would be missing from where `catch_up` waits for.
+    settings = ("wal_level=logical", "synchronous_commit=on")
     with temporary_cluster(settings=settings) as publisher, temporary_cluster() as subscriber:
         for cluster in (publisher, subscriber):
             run(cluster, "create database pageformer", database="postgres")
