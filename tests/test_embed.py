@@ -392,6 +392,9 @@ def test_a_restart_of_the_server_loses_the_batch_in_flight(
     own_cluster: Cluster, models: tuple[Path, Path]
 ) -> None:
     with psycopg.connect(own_cluster.dsn, autocommit=True) as session:
+        # Test clusters commit without waiting for the log; here the log is what is tested.
+        session.execute("alter database pageformer set synchronous_commit = on")
+        session.execute("set synchronous_commit = on")
         prepare(session, models)
         working = start(own_cluster.dsn)
         wait_for_rows(session, 6, working)
