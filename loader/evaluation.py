@@ -1,6 +1,6 @@
 """Measure what a version loses: the callable that dedup asks whether a bound still holds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from pageformer.loader.examples import Examples
 from pageformer.loader.head import Head
 from pageformer.udfs import encoder
 from pageformer.udfs.blocks import Array, BlockMatrix
+from pageformer.udfs.composed import micro_batches
 from pageformer.udfs.config import Config
 from pageformer.udfs.encoding import Options, prompted
 from pageformer.udfs.model import Model
@@ -106,7 +107,7 @@ class Evaluation:
 
     def _encode(self, model: Model) -> Array:
         vectors = np.empty((len(self._ids), model.config.full_dimension), np.float32)
-        for members in _batches([len(ids) for ids in self._ids]):
+        for members in micro_batches([len(ids) for ids in self._ids], BATCH_TOKENS):
             batch = encoder.join([self._ids[i] for i in members])
             vectors[members] = encoder.encode(model, batch, lambda: None)
         return vectors
@@ -139,17 +140,3 @@ def model_of(config: Config, arrays: Arrays, operators: Operators) -> Model:
     }
     vectors = {name: array for name, array in arrays.items() if array.ndim == 1}
     return Model(config, operators, matrices, vectors)
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Group sequences of like length, at most BATCH_TOKENS together."""
-    members: list[int] = []
-    tokens = 0
-    for i in np.argsort(lengths, kind="stable").tolist():
-        if members and tokens + lengths[i] > BATCH_TOKENS:
-            yield members
-            members, tokens = [], 0
-        members.append(i)
-        tokens += lengths[i]
-    if members:
-        yield members

@@ -65,12 +65,12 @@ def finish(model: Model, vectors: Array, dimensions: int | None, normalized: boo
     return model.operators.normalize(vectors) if normalized else vectors
 
 
-def micro_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Group sequences of like length, at most BATCH_TOKENS together; yield their indices."""
+def micro_batches(lengths: Sequence[int], most: int = BATCH_TOKENS) -> Iterator[list[int]]:
+    """Group sequences of like length, at most `most` tokens together; yield their indices."""
     members: list[int] = []
     tokens = 0
     for i in np.argsort(lengths, kind="stable").tolist():
-        if members and tokens + lengths[i] > BATCH_TOKENS:
+        if members and tokens + lengths[i] > most:
             yield members
             members, tokens = [], 0
         members.append(i)

@@ -1,7 +1,7 @@
 """Tensors between SQL arrays and the raw encoder.
 
-`real[]` comes in by `array_send` (its binary form) and goes out as array text: ten times faster
-than element by element through PL/Python.
+`real[]` comes in by `array_send` (its binary form) and goes out as array text, not element
+by element through PL/Python.
 """
 
 import struct

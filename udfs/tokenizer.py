@@ -1,6 +1,6 @@
 """Text to token ids, cut to a model's limit without tokenising what lies far beyond it.
 
-Tokenising cannot be interrupted and takes about a second per megabyte, so a long text is read as a
+Tokenising cannot be interrupted, so a long text is read as a
 growing prefix (or suffix) until the limit is reached, with the same ids as from the whole text.
 """
 
