@@ -7,7 +7,8 @@ from pageformer.errors import InvalidInput, NotBuilt
 from pageformer.udfs import encoding, server, spi, threads, versions
 from pageformer.udfs.encoding import Options
 from pageformer.udfs.tokenizer import Tokens
-from pageformer.udfs.versions import Resolved, Version
+from pageformer.udfs.version import Version
+from pageformer.udfs.versions import Resolved
 
 if TYPE_CHECKING:  # NumPy, which other functions do without
     from pageformer.udfs.blocks import Array

@@ -7,7 +7,7 @@ from pageformer.errors import InvalidInput, NotBuilt
 from pageformer.udfs import encoding, spi, versions
 from pageformer.udfs.encoding import Options
 from pageformer.udfs.tokenizer import Tokenizer
-from pageformer.udfs.versions import Version
+from pageformer.udfs.version import Version
 
 Span = tuple[int, int]  # characters, [start, end)
 BOUNDARIES = ("word", "token")

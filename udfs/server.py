@@ -11,7 +11,8 @@ with threads.kept_out():
     from pageformer.udfs import encoding, spi, versions
     from pageformer.udfs.encoding import Options
     from pageformer.udfs.tokenizer import Tokens
-    from pageformer.udfs.versions import Resolved, Version
+    from pageformer.udfs.version import Version
+    from pageformer.udfs.versions import Resolved
 
 REPEATED = 65536  # characters of a text that is worth remembering
 

@@ -7,23 +7,13 @@ what the name leads to is kept, by content hash, so a deploy or a rollback is se
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from functools import partial
 
-from pageformer.errors import DamagedPage, InvalidInput, MissingGrant, NotBuilt, UnknownName
-from pageformer.udfs import backends, spi, threads
-from pageformer.udfs.config import Config
-from pageformer.udfs.encoding import Encoder
-from pageformer.udfs.layout import Layout, Place, TensorRow
+from pageformer.errors import DamagedPage, InvalidInput, MissingGrant, UnknownName
+from pageformer.udfs import spi
 from pageformer.udfs.page_cache import PageCache
-from pageformer.udfs.page_file import Page
-from pageformer.udfs.tokenizer import Tokenizer
-
-if TYPE_CHECKING:  # NumPy, which the compiled path does without
-    from pageformer.udfs.blocks import Array
-    from pageformer.udfs.model import Model
+from pageformer.udfs.version import Version, read_blocks, read_page
 
 KEPT = 8  # versions that a connection keeps ready
 OWN_FORMATS = ("hex", "base64", "escape")  # of PostgreSQL's encode(bytea, format)
@@ -39,71 +29,6 @@ class Resolved:
     label: str
     statement: str  # when the statement began: tells one statement from the next
     compute: str  # float32, bfloat16 or auto
-
-
-class Version:
-    """Keep one version ready: config, tokenizer, mapped pages, tensors."""
-
-    def __init__(self, resolved: Resolved, cache: PageCache, backend: str, compute: str) -> None:
-        self.cache = cache
-        [row] = spi.rows("version", resolved.id)
-        self.config = Config.from_json(row["config"])
-        self._tokenizer_json: bytes | None = row["tokenizer"]
-        places = spi.rows("places", resolved.id)
-        self.pages = sorted({(row["page_hash"], row["format"]) for row in places})
-        self._views = cache.open(self.pages)
-        backends.prepare(backend, cache.shared_memory)
-        self._backend, self._compute = backend, compute
-        self._made: list[Page] = []
-        self._made_views: list[memoryview] = []
-        self._layout = Layout(
-            self.config,
-            row["block_side"],
-            [TensorRow(**tensor) for tensor in spi.rows("tensors", resolved.id)],
-            {p["block_hash"]: Place(p["page_hash"], p["slot"]) for p in places},
-            {hash: view for (hash, _), view in zip(self.pages, self._views, strict=True)},
-        )
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        """Return what turns token ids into vectors."""
-        return backends.encoder(self._backend, self._layout, self._compute, self._share)
-
-    def _share(self, form: str, digest: bytes, make: Callable[[], bytes]) -> memoryview:
-        """Keep what the backend makes of blocks where all connections find it."""
-        view = self.cache.open_made((digest, form), make)
-        self._made.append((digest, form))
-        self._made_views.append(view)
-        return view
-
-    @cached_property
-    def model(self) -> "Model":
-        """Return the version as arrays of its backend."""
-        return backends.model(self._backend, self._layout)
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """Return the tokenizer.
-
-        Raises NotBuilt for a model that takes tensors, not text.
-        """
-        if self._tokenizer_json is None:
-            raise NotBuilt(
-                "this model has no tokenizer: it encodes tensors, not text",
-                hint="call pageformer.encode_tensor(tensor, model)",
-            )
-        return Tokenizer(self._tokenizer_json, self.config.max_length)
-
-    def is_sound(self) -> bool:
-        """Tell whether the mapped pages are still what they were; False: open the version again."""
-        pages, views = [*self.pages, *self._made], [*self._views, *self._made_views]
-        return self.cache.still_sound(pages, views)
-
-    def close(self) -> None:
-        """Let go of the mapped pages."""
-        for name in ("encoder", "model", "_layout", "_views", "_made_views"):
-            self.__dict__.pop(name, None)
-        self.cache.close([*self.pages, *self._made])
 
 
 _ready: OrderedDict[tuple[bytes, str, str], Version] = OrderedDict()
@@ -185,7 +110,9 @@ def ready(resolved: Resolved, fixed: bool = False) -> Version:
     if key in _ready and not _ready[key].is_sound():
         _ready.pop(key).close()
     if key not in _ready:
-        _ready[key] = spi.as_owner(lambda: Version(resolved, page_cache(), backend, compute))
+        _ready[key] = spi.as_owner(
+            lambda: Version(spi.rows, resolved.id, page_cache(), backend, compute)
+        )
         while len(_ready) > KEPT:
             _ready.popitem(last=False)[1].close()
     _ready.move_to_end(key)
@@ -207,43 +134,14 @@ def page_cache() -> PageCache:
     if parent not in _caches:
         # A backend's working directory is its cluster's data directory.
         _caches[parent] = PageCache(
-            parent, os.getcwd(), read_page, spi.pulse, spi.warn, read_blocks
+            parent,
+            os.getcwd(),
+            partial(read_page, spi.rows),
+            spi.pulse,
+            spi.warn,
+            partial(read_blocks, spi.rows),
         )
     return _caches[parent]
-
-
-def read_page(page: bytes) -> bytes:
-    """Read a page's bytes from its table; needs the owner's rights."""
-    found = spi.rows("page", page)
-    if not found:
-        raise DamagedPage(
-            f"page {page.hex()} is missing from its table",
-            hint="restore it from a backup, or drop the version and load it again",
-        )
-    data: bytes = found[0]["data"]
-    return data
-
-
-def read_blocks(names: Sequence[bytes]) -> "dict[bytes, Array]":
-    """Read blocks from their pages' table, in float32; needs the owner's rights.
-
-    Raises DamagedPage for one that is not there, or whose bytes its name does not fit.
-    """
-    with threads.kept_out():
-        from pageformer.udfs.blocks import block_hash, widen
-    found = {}
-    for row in spi.rows("blocks", list(set(names))):
-        shape = row["block_rows"], row["block_cols"]
-        if block_hash(row["format"], *shape, row["data"]) == row["block_hash"]:
-            found[row["block_hash"]] = widen(row["data"], row["format"]).reshape(shape)
-    if missing := set(names) - found.keys():
-        raise DamagedPage(
-            f"{len(missing)} blocks that others are stored as differences to are missing or "
-            f"damaged, {min(missing).hex()} among them",
-            hint="restore table pageformer.page from a backup, or drop the version and load it "
-            "again",
-        )
-    return found
 
 
 def verify(resolved: Resolved) -> int:
@@ -254,7 +152,7 @@ def verify(resolved: Resolved) -> int:
     pages = sorted({(row["page_hash"], row["format"]) for row in spi.rows("places", resolved.id)})
     for page, _ in pages:
         spi.pulse()
-        if hashlib.sha256(read_page(page)).digest() != page:
+        if hashlib.sha256(read_page(spi.rows, page)).digest() != page:
             raise DamagedPage(
                 f"page {page.hex()} of {resolved.model}@{resolved.label} is damaged in its table",
                 hint="restore it from a backup, or drop the version and load it again",

@@ -1,0 +1,126 @@
+"""A version, read from its rows and ready to run, in a backend or in any other process.
+
+Nothing here knows how rows are fetched: `rows` runs a query of queries.sql, through SPI inside the
+server and through a connection outside of it.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pageformer.errors import DamagedPage, NotBuilt
+from pageformer.udfs import backends, threads
+from pageformer.udfs.config import Config
+from pageformer.udfs.encoding import Encoder
+from pageformer.udfs.layout import Layout, Place, TensorRow
+from pageformer.udfs.page_cache import PageCache
+from pageformer.udfs.page_file import Page
+from pageformer.udfs.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # NumPy, which the compiled path does without
+    from pageformer.udfs.blocks import Array
+    from pageformer.udfs.model import Model
+
+Rows = Callable[..., list[dict[str, Any]]]  # the name of a query, its arguments -> its rows
+
+
+class Version:
+    """Keep one version ready: config, tokenizer, mapped pages, tensors.
+
+    id: of its row in pageformer.version. backend, compute: as `backends.encoder` takes them.
+    """
+
+    def __init__(self, rows: Rows, id: int, cache: PageCache, backend: str, compute: str) -> None:
+        self.cache = cache
+        [row] = rows("version", id)
+        self.config = Config.from_json(row["config"])
+        self._tokenizer_json: bytes | None = row["tokenizer"]
+        places = rows("places", id)
+        self.pages = sorted({(row["page_hash"], row["format"]) for row in places})
+        self._views = cache.open(self.pages)
+        backends.prepare(backend, cache.shared_memory)
+        self._backend, self._compute = backend, compute
+        self._made: list[Page] = []
+        self._made_views: list[memoryview] = []
+        self._layout = Layout(
+            self.config,
+            row["block_side"],
+            [TensorRow(**tensor) for tensor in rows("tensors", id)],
+            {p["block_hash"]: Place(p["page_hash"], p["slot"]) for p in places},
+            {hash: view for (hash, _), view in zip(self.pages, self._views, strict=True)},
+        )
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Return what turns token ids into vectors."""
+        return backends.encoder(self._backend, self._layout, self._compute, self._share)
+
+    def _share(self, form: str, digest: bytes, make: Callable[[], bytes]) -> memoryview:
+        """Keep what the backend makes of blocks where all connections find it."""
+        view = self.cache.open_made((digest, form), make)
+        self._made.append((digest, form))
+        self._made_views.append(view)
+        return view
+
+    @cached_property
+    def model(self) -> "Model":
+        """Return the version as arrays of its backend."""
+        return backends.model(self._backend, self._layout)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Return the tokenizer.
+
+        Raises NotBuilt for a model that takes tensors, not text.
+        """
+        if self._tokenizer_json is None:
+            raise NotBuilt(
+                "this model has no tokenizer: it encodes tensors, not text",
+                hint="call pageformer.encode_tensor(tensor, model)",
+            )
+        return Tokenizer(self._tokenizer_json, self.config.max_length)
+
+    def is_sound(self) -> bool:
+        """Tell whether the mapped pages are still what they were; False: open the version again."""
+        pages, views = [*self.pages, *self._made], [*self._views, *self._made_views]
+        return self.cache.still_sound(pages, views)
+
+    def close(self) -> None:
+        """Let go of the mapped pages."""
+        for name in ("encoder", "model", "_layout", "_views", "_made_views"):
+            self.__dict__.pop(name, None)
+        self.cache.close([*self.pages, *self._made])
+
+
+def read_page(rows: Rows, page: bytes) -> bytes:
+    """Read a page's bytes from its table."""
+    found = rows("page", page)
+    if not found:
+        raise DamagedPage(
+            f"page {page.hex()} is missing from its table",
+            hint="restore it from a backup, or drop the version and load it again",
+        )
+    data: bytes = found[0]["data"]
+    return data
+
+
+def read_blocks(rows: Rows, names: Sequence[bytes]) -> "dict[bytes, Array]":
+    """Read blocks from their pages' table, in float32.
+
+    Raises DamagedPage for one that is not there, or whose bytes its name does not fit.
+    """
+    with threads.kept_out():
+        from pageformer.udfs.blocks import block_hash, widen
+    found = {}
+    for row in rows("blocks", list(set(names))):
+        shape = row["block_rows"], row["block_cols"]
+        if block_hash(row["format"], *shape, row["data"]) == row["block_hash"]:
+            found[row["block_hash"]] = widen(row["data"], row["format"]).reshape(shape)
+    if missing := set(names) - found.keys():
+        raise DamagedPage(
+            f"{len(missing)} blocks that others are stored as differences to are missing or "
+            f"damaged, {min(missing).hex()} among them",
+            hint="restore table pageformer.page from a backup, or drop the version and load it "
+            "again",
+        )
+    return found
