@@ -2,7 +2,7 @@
 .PHONY: setup demo test check soak bench clean
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
-rooms := migrations loader dedup udfs cpu_backend gpu_backend
+rooms := migrations loader dedup udfs cpu_backend gpu_backend serving
 
 demo: setup
 	@.venv/bin/pageformer demo

@@ -13,7 +13,7 @@ from pageformer import server_python
 ROOT = Path(__file__).parent.parent
 
 # A room may import its own level and those below. Backends stand beside the operators.
-LEVELS = (("pageformer", "migrations"), ("loader",), ("dedup",), ("udfs",), ("errors",))
+LEVELS = (("pageformer", "migrations", "serving"), ("loader",), ("dedup",), ("udfs",), ("errors",))
 BACKENDS = ("cpu_backend", "gpu_backend")
 ROOMS = [room for level in LEVELS[:-1] for room in level] + [*BACKENDS]
 FILES = [
@@ -75,7 +75,7 @@ def test_backends_import_operators_and_what_they_are_made_of_alone() -> None:
     [
         ("plpy", ("udfs/spi.py",)),
         ("cupy", ("gpu_backend/",)),
-        ("psycopg", ("pageformer/", "loader/", "migrations/")),
+        ("psycopg", ("pageformer/", "loader/", "migrations/", "serving/")),
     ],
 )
 def test_the_outside_is_met_in_one_place(library: str, places: tuple[str, ...]) -> None:

@@ -1,0 +1,1 @@
+"""One process for all connections, which computes together what they ask one by one."""
