@@ -144,7 +144,7 @@ install_everything() {
     say "installing Python packages into .venv (a minute or so)"
     [ .venv/bin/python -ef "$python" ] || rm -rf .venv
     [ -x .venv/bin/pip ] || quietly "$python" -m venv .venv
-    pip_install --editable '.[test,demo]'
+    pip_install --editable '.[test,demo,images]'
     kernels_state > .venv/kernels.stamp
 }
 

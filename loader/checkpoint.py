@@ -10,11 +10,12 @@ from pathlib import Path
 
 from pageformer.errors import InvalidCheckpoint
 from pageformer.loader.cut import Weight
+from pageformer.loader.described import described
 from pageformer.loader.families import Family, Source, expected_shapes, family_for
 from pageformer.loader.families.heads import with_head
-from pageformer.loader.json_file import Json, read_object, read_object_if_present
-from pageformer.loader.modules import Pipeline, rank_activation, read_pipeline
-from pageformer.loader.safetensors_file import FORMS, FileTensor, is_finite, read_tensors
+from pageformer.loader.json_file import Json, read_object
+from pageformer.loader.modules import Pipeline, read_pipeline
+from pageformer.loader.safetensors_file import FORMS, Array, FileTensor, is_finite, read_tensors
 from pageformer.loader.source import find_directory
 from pageformer.loader.steps import Step
 from pageformer.loader.tokenizer_file import read_tokenizer
@@ -23,7 +24,6 @@ from pageformer.udfs.config import Config
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-UNLIMITED = 10**20  # transformers writes 10^30 for a tokenizer without a limit
 SHOWN = 20  # names listed in one error
 
 
@@ -56,67 +56,13 @@ def read(source: str | PathLike[str]) -> Checkpoint:
     config = family.config(raw)
     if not pipeline.is_embedding:
         family, config = with_head(family, raw, config)
-    config = _complete(config, pipeline, raw)
+    config = described(config, pipeline, raw)
     tensors = weight_files(path if path.is_file() else pipeline.folder)
     if config.head and not pipeline.sparse and not family.has_head(tensors):
         config = replace(config, head={})
     weights = _weights(tensors, family, config, pipeline.steps)
     tokenizer = _tokenizer(pipeline, raw, config)
     return Checkpoint(fspath(source), config, tokenizer, weights)
-
-
-def _complete(config: Config, pipeline: Pipeline, raw: Json) -> Config:
-    """Add to the architecture what the directory says about pooling, limits and prompts."""
-    if not config.vocabulary:
-        return config
-    _refuse_generators(raw)
-    return replace(
-        config,
-        pooling=pipeline.pooling,
-        include_prompt=pipeline.include_prompt,
-        modules=[step.entry for step in pipeline.steps],
-        normalized=pipeline.normalized,
-        truncate_dim=pipeline.truncate_dim,
-        max_length=_max_length(config, pipeline),
-        prompts=pipeline.prompts,
-        default_prompt_name=pipeline.default_prompt_name,
-        head=_head(config, pipeline, raw),
-    )
-
-
-def _head(config: Config, pipeline: Pipeline, raw: Json) -> Json:
-    """Complete the head by what sentence-transformers says of its scores or its sparse vectors."""
-    if pipeline.sparse:
-        if config.head.get("task") != "words":
-            raise InvalidCheckpoint("modules.json has a SpladePooling, but no head predicts words")
-        return {**config.head, "sparse": pipeline.sparse}
-    if config.head.get("task") == "sequence":
-        return {**config.head, "rank": rank_activation(pipeline, raw, len(config.head["labels"]))}
-    return config.head
-
-
-def _max_length(config: Config, pipeline: Pipeline) -> int:
-    """Compute the limit in tokens as sentence-transformers does, within the usable positions.
-
-    Its settings come first; else the tokenizer's limit, at most as many as there are positions.
-    RoBERTa's first positions stand for padding: sentence-transformers fails past the rest.
-    """
-    limit = pipeline.max_length
-    if limit is None:
-        settings = read_object_if_present(pipeline.folder / "tokenizer_config.json")
-        limit = settings.get("model_max_length", settings.get("max_len")) or UNLIMITED
-    unusable = 0 if config.padding_id is None else config.padding_id + 1
-    return min(int(limit), config.positions - unusable)
-
-
-def _refuse_generators(raw: Json) -> None:
-    """Refuse what sentence-transformers would pool by the last token."""
-    architectures = raw.get("architectures") or [""]
-    if architectures[0].endswith("ForCausalLM") and raw.get("is_causal", True):
-        raise InvalidCheckpoint(
-            f"config.json has architectures = {architectures!r}, which generates text",
-            hint="Pageformer loads encoders.",
-        )
 
 
 def _tokenizer(pipeline: Pipeline, raw: Json, config: Config) -> bytes | None:
@@ -202,7 +148,15 @@ def _weight(tensors: Mapping[str, FileTensor], source: Source) -> Weight:
     tensor = tensors[source.checkpoint_name]
     rows = tensor.array.shape[0] // source.parts
     array = tensor.array[source.part * rows : (source.part + 1) * rows]
-    return Weight(array.T if source.kind == "linear" else array, tensor.form)
+    return Weight(_flat(array, source), tensor.form)
+
+
+def _flat(array: Array, source: Source) -> Array:
+    """Lay convolutions over patches, and tables and tokens behind axes of 1, as they are stored."""
+    if array.ndim > 2:
+        whole = {"linear": (len(array), -1), "embedding": (-1, array.shape[-1]), "vector": (-1,)}
+        array = array.reshape(whole[source.kind])
+    return array.T if source.kind == "linear" else array
 
 
 def _check_element_types(tensors: Mapping[str, FileTensor]) -> None:

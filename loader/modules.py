@@ -227,7 +227,7 @@ def _transformer(folder: Path, task: str | None = None) -> tuple[int | None, boo
     output = HEAD_OUTPUT if task else TEXT_MODALITY
     check_settings(path, settings, harmless)
     modality = settings.get("modality_config", {"text": output})
-    if modality.get("text") != output:
+    if output not in (modality.get("text"), modality.get("image")):
         raise refused(path, "modality_config", modality, ({"text": output},))
     _check_arguments(path, settings, ("model_args", "model_kwargs"), MODEL_ARGUMENTS)
     tokenizer = _check_arguments(

@@ -20,6 +20,7 @@ from pathlib import Path
 from pageformer.errors import ServerUnready
 
 DISTRIBUTIONS = ("numpy", "orjson", "tokenizers")
+EXTRAS = {"PIL": "pillow"}  # module -> distribution, copied where they are installed
 ROOMS = ("pageformer.udfs", "pageformer.cpu_backend", "pageformer.gpu_backend")
 MODULES = ("pageformer", "pageformer.errors")
 UNUSED = (".pyi", ".h", ".a", ".c", ".pxd", ".pyx")  # what compilers and type checkers read
@@ -62,7 +63,7 @@ def remove_others(folder: Path) -> None:
 def fingerprint() -> str:
     """Name the state of the sources: this project's bytes, the records of what was installed."""
     digest = hashlib.sha256(sys.version.encode())
-    for name in DISTRIBUTIONS:
+    for name in _distributions():
         digest.update((distribution(name).read_text("RECORD") or "").encode())
     for target, source in _project_files():
         digest.update(f"{target}\0".encode() + hashlib.sha256(source.read_bytes()).digest())
@@ -126,8 +127,13 @@ def _make_readable(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
+def _distributions() -> list[str]:
+    """Name what the server's Python needs, and of the extras those that are there."""
+    return [*DISTRIBUTIONS, *(name for module, name in EXTRAS.items() if find_spec(module))]
+
+
 def _installed_files() -> Iterator[Source]:
-    for name in DISTRIBUTIONS:
+    for name in _distributions():
         found = distribution(name)
         for file in found.files or ():
             unused = file.suffix in UNUSED or "tests" in file.parts

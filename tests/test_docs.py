@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import tiny_images
 import tiny_models
 from typer.main import get_command
 
@@ -21,6 +22,7 @@ TINY = {
     "entities": "bert-tokens",
     "words": "bert-words",
     "splade": "bert-sparse",
+    "photos": "vit-labels",
 }
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -40,7 +42,8 @@ def test_every_statement_runs_and_answers_as_shown(
         load(connection, str(minilm_dir), name="minilm")
         if any(f"'{name}'" in statement for statement in statements for name in TINY):
             for name, tiny in TINY.items():
-                load(connection, str(tiny_models.write(tiny, tmp_path)), name=name)
+                write = tiny_images.write if tiny in tiny_images.MODELS else tiny_models.write
+                load(connection, str(write(tiny, tmp_path)), name=name)
         for statement, shown in zip(statements, outputs(page), strict=True):
             cursor = connection.execute(statement)  # type: ignore[arg-type]
             if shown is not None:

@@ -14,7 +14,7 @@ from pageformer.loader.families import FAMILIES, expected_shapes, family_for
 
 Json = dict[str, Any]
 MODEL_TYPES = [name for family in FAMILIES for name in family.model_types]
-TEXT_MODEL_TYPES = [name for name in MODEL_TYPES if name != "encoder"]
+TEXT_MODEL_TYPES = [name for name in MODEL_TYPES if name not in ("encoder", "vit")]
 BERT_TYPES = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "mpnet")
 REQUIRED: Json = {"relative_attention": True, "share_att_key": True}  # by DeBERTa
 SIZES: Json = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3}
@@ -194,7 +194,7 @@ def test_an_unknown_model_type_is_refused_with_those_that_are_known(model_type: 
     assert caught.value.message == (
         f"config.json has model_type = {model_type!r}, expected one of bert, distilbert, "
         "roberta, xlm-roberta, camembert, mpnet, electra, albert, modernbert, nomic_bert, gte, "
-        "new, deberta-v2, encoder"
+        "new, deberta-v2, vit, encoder"
     )
 
 

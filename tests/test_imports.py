@@ -75,6 +75,7 @@ def test_backends_import_operators_and_what_they_are_made_of_alone() -> None:
     [
         ("plpy", ("udfs/spi.py",)),
         ("cupy", ("gpu_backend/",)),
+        ("PIL", ("udfs/pixels.py",)),
         ("psycopg", ("pageformer/", "loader/", "migrations/", "serving/")),
     ],
 )
@@ -85,7 +86,7 @@ def test_the_outside_is_met_in_one_place(library: str, places: tuple[str, ...]) 
 
 def test_what_the_server_imports_is_copied_for_it() -> None:
     served = {room.removeprefix("pageformer.") for room in server_python.ROOMS}
-    there = {"pageformer", "plpy", "cupy", *server_python.DISTRIBUTIONS}
+    there = {"pageformer", "plpy", "cupy", *server_python.EXTRAS, *server_python.DISTRIBUTIONS}
     mine = [file for file in FILES if file.split("/")[0] in served]
     assert {library for file in mine for library in libraries_of(file)} <= there
 

@@ -51,9 +51,9 @@ USES = {
 # Everything that a role without any grant may call.
 PUBLIC_FUNCTIONS = {
     "pageformer": {
-        "as_owner", "chunk", "classify", "classify_batch", "classify_tokens",
+        "as_owner", "chunk", "classify", "classify_batch", "classify_image", "classify_tokens",
         "count_embedded", "count_tokens", "describe", "encode", "encode_batch",
-        "encode_chunks", "encode_pinned", "encode_pinned_text", "encode_sparse",
+        "encode_chunks", "encode_image", "encode_pinned", "encode_pinned_text", "encode_sparse",
         "encode_tensor", "encode_tensor_text", "encode_text", "encode_tokens", "fill_mask",
         "forget_embedding", "key_columns", "key_expression", "max_sim", "preload", "rerank",
         "same_space", "tokenize", "verify", "version_hash",

@@ -32,14 +32,7 @@ class ComposedEncoder:
     ) -> list[str]:
         """Encode sequences of token ids, in order; the first `skip` tokens are not pooled."""
         vectors = encode(self._model, list(sequences), pulse, skip)
-        config = self._model.config
-        if config.truncate_dim and config.normalized and normalized is None:
-            vectors = self._model.operators.normalize(vectors)  # as its library does: then cut
-            chosen = dimensions is not None
-        else:
-            chosen = config.normalized if normalized is None else normalized
-        cut = dimensions or config.truncate_dim or None
-        return [vector_text(v) for v in finish(self._model, vectors, cut, chosen)]
+        return told(self._model, vectors, dimensions, normalized)
 
     def states(
         self, ids: Sequence[int], dimensions: int | None, normalized: bool | None, pulse: Pulse
@@ -57,6 +50,20 @@ def encode(model: Model, sequences: Sequence[Sequence[int]], pulse: Pulse, skip:
         batch = encoder.join([sequences[i] for i in members])
         pooled[members] = model.operators.to_host(encoder.encode(model, batch, pulse, skip))
     return pooled
+
+
+def told(
+    model: Model, vectors: Array, dimensions: int | None, normalized: bool | None
+) -> list[str]:
+    """Cut and normalise vectors as the call asks, or else as the model does, and write them."""
+    config = model.config
+    if config.truncate_dim and config.normalized and normalized is None:
+        vectors = model.operators.normalize(vectors)  # as its library does: then cut
+        chosen = dimensions is not None
+    else:
+        chosen = config.normalized if normalized is None else normalized
+    cut = dimensions or config.truncate_dim or None
+    return [vector_text(v) for v in finish(model, vectors, cut, chosen)]
 
 
 def finish(model: Model, vectors: Array, dimensions: int | None, normalized: bool) -> Array:

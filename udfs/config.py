@@ -55,6 +55,7 @@ class Config:
     layer_order: list[int] = field(default_factory=list, metadata=LATER)  # ALBERT: shared layers
     gated: bool = field(default=False, metadata=LATER)  # activation(gate(x)) * up(x) (GLU)
     attention_bias: bool = field(default=True, metadata=LATER)
+    query_bias: bool = field(default=True, metadata=LATER)  # of query, key and value
     up_bias: bool = field(default=True, metadata=LATER)  # of up and gate
     down_bias: bool = field(default=True, metadata=LATER)
     norm_bias: bool = field(default=True, metadata=LATER)
@@ -71,6 +72,8 @@ class Config:
     relative_reach: int = field(default=0, metadata=LATER)  # 0: distances have no buckets
     relative_norm: bool = field(default=False, metadata=LATER)
     relative_terms: list[str] = field(default_factory=list, metadata=LATER)  # of c2p and p2c
+    # ViT: sizes of image and patch, and how pixels become numbers (udfs/pixels.py); {}: takes text.
+    image: dict[str, Any] = field(default_factory=dict, metadata=LATER)
 
     @property
     def stored_layers(self) -> int:

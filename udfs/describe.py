@@ -1,6 +1,7 @@
 """Everything that a user must know of a version to make its vectors elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pageformer.udfs import spi, versions
 from pageformer.udfs.config import Config
@@ -31,9 +32,12 @@ def of_config(config: Config) -> Iterator[tuple[str, str]]:
     yield "family", config.family
     yield "layers", str(config.layers)
     yield "dimension", str(config.dimension)
-    if not config.vocabulary:
+    if not config.vocabulary and not config.image:
         return
-    yield "longest input in tokens", str(config.max_length)
+    if config.image:
+        yield from of_image(config.image)
+    else:
+        yield "longest input in tokens", str(config.max_length)
     yield "pooling", config.pooling
     if not config.include_prompt:
         yield "prompt", "not pooled"
@@ -48,3 +52,14 @@ def of_config(config: Config) -> Iterator[tuple[str, str]]:
         yield "head", config.head["task"]
         if "labels" in config.head:
             yield "labels", ", ".join(config.head["labels"])
+
+
+def of_image(image: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Tell what an image is made into."""
+    height, width = image["size"]
+    yield "image", f"{height} x {width} pixels in patches of {' x '.join(map(str, image['patch']))}"
+    resample = image["resample"]
+    yield "resized", "no" if resample is None else f"by Pillow's filter {resample}"
+    yield "pixels times", str(image["scale"] or 1)
+    for name in ("mean", "std"):
+        yield f"pixels' {name}", str(image[name] or "none")

@@ -41,9 +41,18 @@ def encode(model: Model, batch: Batch, pulse: Pulse, skip: int = 0) -> Array:
 
     skip: so many tokens of each sequence are not pooled.
     """
-    states = token_states(model, batch, pulse)
+    return pooled(model, token_states(model, batch, pulse), batch.offsets, skip)
+
+
+def encode_images(model: Model, patches: Array, pulse: Pulse) -> Array:
+    """Compute one vector per image, before `normalized`.  # [images, patches, k] -> [i, width]"""
+    return pooled(model, *image_states(model, patches, pulse))
+
+
+def pooled(model: Model, states: Array, offsets: Sequence[int], skip: int = 0) -> Array:
+    """Pool the states of each sequence, and run what stands behind.  # [n, hidden] -> [s, width]"""
     modes = model.config.pooling.split("+")
-    pooled = [model.operators.pool(states, batch.offsets, mode, skip) for mode in modes]
+    pooled = [model.operators.pool(states, offsets, mode, skip) for mode in modes]
     return modules(model, pooled[0] if len(pooled) == 1 else model.operators.beside(pooled))
 
 
@@ -71,6 +80,26 @@ def dense(model: Model, name: str, module: Mapping[str, Any], x: Array) -> Array
 def token_states(model: Model, batch: Batch, pulse: Pulse) -> Array:
     """Compute the last hidden state of every token.  # ids [n] -> [n, hidden]"""
     return encoder(model, embeddings(model, batch), batch.offsets, pulse)
+
+
+def image_states(model: Model, patches: Array, pulse: Pulse) -> tuple[Array, list[int]]:
+    """Compute the last hidden state of every patch and class token, and where images begin."""
+    images, count, _ = patches.shape
+    offsets = list(range(0, images * (count + 1) + 1, count + 1))
+    return encoder(model, patch_embeddings(model, patches), offsets, pulse), offsets
+
+
+def patch_embeddings(model: Model, patches: Array) -> Array:
+    """Project patches, put the class token first, add positions.  # [i, p, k] -> [i (p + 1), h]"""
+    operators, hidden = model.operators, model.config.hidden
+    images, count, pixels = patches.shape
+    projection = model.linear("embeddings.patch")
+    flat = operators.array(patches.reshape(-1, pixels))
+    x = operators.xp.empty((images, count + 1, hidden), np.float32)
+    x[:, 0] = model.vectors["embeddings.class"]
+    x[:, 1:] = operators.linear(flat, projection.weight, projection.bias).reshape(images, count, -1)
+    x += operators.rows(np.arange(count + 1), model.matrices["embeddings.position"])
+    return x.reshape(-1, hidden)  # type: ignore[no-any-return]
 
 
 def embeddings(model: Model, batch: Batch) -> Array:

@@ -25,6 +25,13 @@ def sequence_logits(model: Model, tokens: Sequence[Tokens], pulse: Pulse) -> Arr
     return logits
 
 
+def image_logits(model: Model, patches: Array, pulse: Pulse) -> Array:
+    """Compute the logits of each image's labels.  # [images, patches, k] -> [images, labels]"""
+    states, offsets = encoder.image_states(model, patches, pulse)
+    pooled = model.operators.pool(states, offsets, model.config.head["pooling"])
+    return model.operators.to_host(steps(model, pooled))
+
+
 def token_logits(model: Model, tokens: Tokens, pulse: Pulse) -> Array:
     """Compute the logits of each token's labels.  # -> [tokens, labels]"""
     states = encoder.token_states(model, join([tokens]), pulse)

@@ -71,8 +71,13 @@ class Version:
     def tokenizer(self) -> Tokenizer:
         """Return the tokenizer.
 
-        Raises NotBuilt for a model that takes tensors, not text.
+        Raises NotBuilt for a model that takes images or tensors, not text.
         """
+        if self.config.image:
+            raise NotBuilt(
+                "this model has no tokenizer: it encodes images, not text",
+                hint="call pageformer.encode_image(image, model)",
+            )
         if self._tokenizer_json is None:
             raise NotBuilt(
                 "this model has no tokenizer: it encodes tensors, not text",

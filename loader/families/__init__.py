@@ -18,6 +18,7 @@ from pageformer.loader.families.mpnet import MPNET
 from pageformer.loader.families.nomic import NOMIC_BERT
 from pageformer.loader.families.roberta import ROBERTA
 from pageformer.loader.families.shapes import expected_shapes
+from pageformer.loader.families.vit import VIT
 
 __all__ = ["FAMILIES", "Family", "Kind", "Rule", "Source", "expected_shapes", "family_for"]
 
@@ -34,6 +35,7 @@ FAMILIES = (
     NOMIC_BERT,
     GTE,
     DEBERTA,
+    VIT,
     ENCODER,
 )
 

@@ -15,6 +15,7 @@ from pageformer.udfs.config import Config
 Task = Literal["sequence", "tokens", "words"]
 ENDINGS: Mapping[str, Task] = {
     "ForSequenceClassification": "sequence",
+    "ForImageClassification": "sequence",
     "ForTokenClassification": "tokens",
     "ForMaskedLM": "words",
 }
@@ -97,6 +98,7 @@ HEADS: Mapping[str, Mapping[Task, Head]] = {
             (Step("lm_head.dense", "gelu", "lm_head.layer_norm"),), "lm_head.decoder.bias"
         ),
     },
+    "vit": {"sequence": Head(LABELS)},
     "deberta-v2": {
         "sequence": Head((Step("pooler.dense", key=("pooler_hidden_act", "gelu")), *LABELS)),
         "tokens": TOKENS,

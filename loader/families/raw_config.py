@@ -79,6 +79,16 @@ def positive(raw: Mapping[str, Any], key: str, default: float) -> float:
     return float(value)
 
 
+def height_and_width(raw: Mapping[str, Any], key: str, default: int) -> list[int]:
+    """Read one number of pixels for both, or a list of two."""
+    value = raw.get(key, default)
+    pair = value if isinstance(value, list) else [value, value]
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in pair)
+    if len(pair) != 2 or not whole:
+        raise refused(key, value, "a number of pixels, or [height, width]")
+    return pair
+
+
 def choice(raw: Mapping[str, Any], key: str, *allowed: Any) -> Any:
     """Read a value that is one of a few, by default the first."""
     value = raw.get(key, allowed[0])

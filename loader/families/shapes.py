@@ -1,6 +1,7 @@
 """The shape of every tensor of a version, as stored, from its config alone."""
 
 from collections.abc import Iterator
+from math import prod
 
 from pageformer.udfs.config import Config
 
@@ -49,7 +50,16 @@ def _modules(config: Config) -> Iterator[tuple[str, Shape]]:
         inputs = width
 
 
+def _image_embeddings(config: Config) -> Iterator[tuple[str, Shape]]:
+    pixels = config.image["channels"] * prod(config.image["patch"])
+    yield "embeddings.class", (config.hidden,)
+    yield "embeddings.position", (config.positions, config.hidden)
+    yield from _linear("embeddings.patch", pixels, config.hidden)
+
+
 def _embeddings(config: Config) -> Iterator[tuple[str, Shape]]:
+    if config.image:
+        yield from _image_embeddings(config)
     width = config.embedding_size or config.hidden
     if config.vocabulary:
         yield "embeddings.word", (config.vocabulary, width)
@@ -70,8 +80,10 @@ def _embeddings(config: Config) -> Iterator[tuple[str, Shape]]:
 
 def _layer(config: Config, layer: int) -> Iterator[tuple[str, Shape]]:
     hidden, intermediate = config.hidden, config.intermediate
-    for part in ("query", "key", "value", "output"):
-        yield from _linear(f"attention.{part}", hidden, hidden, config.attention_bias)
+    for part in ("query", "key", "value"):
+        biased = config.attention_bias and config.query_bias
+        yield from _linear(f"attention.{part}", hidden, hidden, biased)
+    yield from _linear("attention.output", hidden, hidden, config.attention_bias)
     if layer or config.first_norm:
         yield from _norm("attention", config)
     if config.gated:

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tiny_images
 import tiny_models
 import torch
 from bare_encoder import BareEncoder
 from heads import head_readings, rank_readings, sparse_readings
+from images import image_readings
 from sentence_transformers import SentenceTransformer
 from texts import LONG, SHORT, SOME, TEXTS
 
@@ -39,7 +41,8 @@ def main() -> None:
         for name, take in READINGS.items():
             if name in wanted or not wanted:
                 found = name == "minilm"
-                directory = minilm_directory() if found else tiny_models.write(name, Path(folder))
+                write_model = tiny_images.write if name in tiny_images.MODELS else tiny_models.write
+                directory = minilm_directory() if found else write_model(name, Path(folder))
                 write(name, take(directory))
 
 
@@ -144,6 +147,7 @@ READINGS: Mapping[str, Callable[[Path], Arrays]] = {
     **{name: partial(head_readings, head=model.head) for name, model in tiny_models.HEADED.items()},
     **dict.fromkeys(tiny_models.RERANKERS, rank_readings),
     **dict.fromkeys(tiny_models.SPARSE, sparse_readings),
+    **dict.fromkeys(tiny_images.MODELS, image_readings),
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,82 @@
+"""What a directory says beside its `config.json`, added to the config that its family made."""
+
+from dataclasses import replace
+
+from pageformer.errors import InvalidCheckpoint
+from pageformer.loader.image_file import read_image_settings
+from pageformer.loader.json_file import Json, read_object_if_present
+from pageformer.loader.modules import Pipeline, rank_activation
+from pageformer.udfs.config import Config
+
+UNLIMITED = 10**20  # transformers writes 10^30 for a tokenizer without a limit
+
+
+def described(config: Config, pipeline: Pipeline, raw: Json) -> Config:
+    """Add to the architecture what the directory says about pooling, limits and prompts.
+
+    Raises InvalidCheckpoint that names the file and the key of what cannot be followed.
+    """
+    if not config.vocabulary and not config.image:
+        return config
+    behind = replace(
+        config,
+        modules=[step.entry for step in pipeline.steps],
+        normalized=pipeline.normalized,
+        truncate_dim=pipeline.truncate_dim,
+        head=_head(config, pipeline, raw),
+    )
+    return _of_images(behind, pipeline) if config.image else _of_texts(behind, pipeline, raw)
+
+
+def _of_texts(config: Config, pipeline: Pipeline, raw: Json) -> Config:
+    _refuse_generators(raw)
+    return replace(
+        config,
+        pooling=pipeline.pooling,
+        include_prompt=pipeline.include_prompt,
+        max_length=_max_length(config, pipeline),
+        prompts=pipeline.prompts,
+        default_prompt_name=pipeline.default_prompt_name,
+    )
+
+
+def _of_images(config: Config, pipeline: Pipeline) -> Config:
+    """Keep the class token, which ViTs are trained by, unless a Pooling says otherwise."""
+    settings = read_image_settings(pipeline.folder, config.image)
+    pooling = pipeline.pooling if pipeline.is_embedding else config.pooling
+    return replace(config, pooling=pooling, image={**config.image, **settings})
+
+
+def _head(config: Config, pipeline: Pipeline, raw: Json) -> Json:
+    """Complete the head by what sentence-transformers says of its scores or its sparse vectors."""
+    if pipeline.sparse:
+        if config.head.get("task") != "words":
+            raise InvalidCheckpoint("modules.json has a SpladePooling, but no head predicts words")
+        return {**config.head, "sparse": pipeline.sparse}
+    if config.head.get("task") == "sequence":
+        return {**config.head, "rank": rank_activation(pipeline, raw, len(config.head["labels"]))}
+    return config.head
+
+
+def _max_length(config: Config, pipeline: Pipeline) -> int:
+    """Compute the limit in tokens as sentence-transformers does, within the usable positions.
+
+    Its settings come first; else the tokenizer's limit, at most as many as there are positions.
+    RoBERTa's first positions stand for padding: sentence-transformers fails past the rest.
+    """
+    limit = pipeline.max_length
+    if limit is None:
+        settings = read_object_if_present(pipeline.folder / "tokenizer_config.json")
+        limit = settings.get("model_max_length", settings.get("max_len")) or UNLIMITED
+    unusable = 0 if config.padding_id is None else config.padding_id + 1
+    return min(int(limit), config.positions - unusable)
+
+
+def _refuse_generators(raw: Json) -> None:
+    """Refuse what sentence-transformers would pool by the last token."""
+    architectures = raw.get("architectures") or [""]
+    if architectures[0].endswith("ForCausalLM") and raw.get("is_causal", True):
+        raise InvalidCheckpoint(
+            f"config.json has architectures = {architectures!r}, which generates text",
+            hint="Pageformer loads encoders.",
+        )
