@@ -57,6 +57,12 @@ class InvalidCheckpoint(PageformerError):
     sqlstate = "22000"
 
 
+class InvalidTask(PageformerError):
+    """Files or arrays that are not a task, or not one of this version."""
+
+    sqlstate = "22000"
+
+
 class DamagedPage(PageformerError):
     """Bytes that differ from the hash that names them."""
 
