@@ -73,5 +73,35 @@ cross join lateral (
 where p.block_hash = any($1::bytea[])
 order by p.block_hash, p.page_hash
 
+-- name: resolve_task
+select t.id, t.hash, t.name, t.label, t.kind
+from pageformer.task t
+where t.version_id = $1::integer
+    and t.name = $2::text
+    and (t.label = $3::text or ($3::text = '' and t.deployed))
+
+-- name: task_names
+select t.name, t.label, v.label as version, t.version_id
+from pageformer.task t
+join pageformer.version v on v.id = t.version_id
+join pageformer.version b on b.model_id = v.model_id
+where b.id = $1::integer
+order by t.name, v.id, t.id
+
+-- name: task
+select t.config, t.hash, t.name, t.label
+from pageformer.task t
+where t.id = $1::integer
+
+-- name: task_arrays
+select p.name, a.hash, a.format, a.shape, a.page_hash, a.place, a.bytes
+from pageformer.task_part p
+join pageformer.task_array a on a.hash = p.array_hash
+where p.task_id = $1::integer
+order by p.name
+
+-- name: task_page
+select data from pageformer.task_page where hash = $1::bytea
+
 -- name: current_role
 select current_user::text as name

@@ -40,13 +40,17 @@ grant usage on schema pageformer to pageformer_user;
 grant select on pageformer.model, pageformer.model_grant to public;
 grant select (id, model_id, label, hash, config, tokenizer_hash, format, block_side)
     on pageformer.version to public;
+grant select (id, version_id, name, label, deployed, hash, kind, config)
+    on pageformer.task to public;
 
 grant select on pageformer.version, pageformer.asset, pageformer.tensor, pageformer.block,
-    pageformer.placement, pageformer.page
+    pageformer.placement, pageformer.page, pageformer.task, pageformer.task_part,
+    pageformer.task_array, pageformer.task_page
     to pageformer_reader;
 grant insert, update, delete on pageformer.model, pageformer.version, pageformer.asset,
     pageformer.tensor, pageformer.block, pageformer.placement, pageformer.page,
-    pageformer.model_grant
+    pageformer.model_grant, pageformer.task, pageformer.task_part, pageformer.task_array,
+    pageformer.task_page
     to pageformer_admin;
 
 -- Row security lets each role see and write what belongs to its own tables.

@@ -227,6 +227,7 @@ begin
                           others, model, split_part(others, ', ', 1));
     end if;
     perform refuse_while_named(dropped.id);
+    perform refuse_while_edited(dropped.id);
 
     blocks := array(select distinct unnest(t.grid)
                     from pageformer.tensor t where t.version_id = dropped.id);

@@ -74,7 +74,39 @@ select
     (select count(*) from pageformer.placement p where p.page_hash = g.hash) as blocks
 from pageformer.page g;
 
+-- Edits over versions. bytes: of the task's arrays; own_bytes: of those that no other task has;
+-- full_bytes: of the version that the task spares a copy of.
+create or replace view pageformer.tasks with (security_barrier) as
+select
+    m.name as model,
+    v.label as version,
+    t.name as task,
+    t.label as task_version,
+    t.deployed,
+    t.kind,
+    s.bytes,
+    s.own_bytes,
+    v.parameter_bytes as full_bytes,
+    s.arrays,
+    pg_catalog.encode(t.hash, 'hex') as hash,
+    t.source,
+    t.loaded_at,
+    t.loaded_by
+from pageformer.usable_model m
+join pageformer.version v on v.model_id = m.id
+join pageformer.task t on t.version_id = v.id
+cross join lateral (
+    select
+        coalesce(pg_catalog.sum(a.bytes), 0)::bigint as bytes,
+        coalesce(pg_catalog.sum(a.bytes) filter (where not exists (
+            select from pageformer.task_part o
+            where o.array_hash = a.hash and o.task_id <> t.id)), 0)::bigint as own_bytes,
+        pg_catalog.count(*) as arrays
+    from pageformer.task_array a
+    where a.hash in (select p.array_hash from pageformer.task_part p where p.task_id = t.id)
+) s;
+
 grant select on pageformer.usable_model, pageformer.model_versions, pageformer.models,
-    pageformer.tensors
+    pageformer.tensors, pageformer.tasks
     to public;
 grant select on pageformer.pages to pageformer_reader;

@@ -1,0 +1,1 @@
+drop table pageformer.task_part, pageformer.task_array, pageformer.task_page, pageformer.task;
