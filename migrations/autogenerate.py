@@ -7,7 +7,7 @@ import psycopg
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import UpgradeOps
 
-from pageformer.migrations import declared, within
+from pageformer.migrations import declared, runs
 from pageformer.migrations.declared import DeclaredModel
 from pageformer.migrations.differences import differences
 from pageformer.migrations.implementations import told_by_alembic
@@ -20,7 +20,7 @@ def compare(context: AutogenContext, changes: UpgradeOps) -> None:
     with told_by_alembic():
         wanted = declared_models(context)
         if wanted is not None and isinstance(driver, psycopg.Connection):
-            newest = within.revisions().get_current_head() or ""
+            newest = runs.newest()
             changes.ops.extend(differences(driver, wanted, newest))
 
 

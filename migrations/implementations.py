@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pageformer.client import fetch
 from pageformer.errors import NotBuilt, ObjectsInUse, PageformerError, ServerUnready
-from pageformer.migrations import install, models, within
+from pageformer.migrations import install, models, runs, within
 from pageformer.migrations.models import QUERIES, Connection, Content
 from pageformer.migrations.operations import (
     DeployModel,
@@ -40,7 +40,7 @@ def _(wanted: InstallPageformer, operations: Operations) -> None:
         _write(operations, within.offline_sql())
         return
     with told_by_alembic():
-        if wanted.revision not in {known.revision for known in within.revisions().walk_revisions()}:
+        if wanted.revision not in {known.revision for known in runs.revisions().walk_revisions()}:
             raise ServerUnready(
                 f"this Pageformer does not know its revision {wanted.revision}",
                 hint="install a newer one",
@@ -152,7 +152,7 @@ def _passed(connection: Connection) -> set[str]:
     if not fetch(connection, QUERIES["library_installed"])[0]["found"]:
         return set()
     current = fetch(connection, QUERIES["library_revision"])
-    script = within.revisions()
+    script = runs.revisions()
     try:
         passed = [script.iterate_revisions(row["revision"], "base") for row in current]
         return {known.revision for known in chain(*passed)}

@@ -2,46 +2,38 @@
 
 An install is one transaction: `sql/prepare.sql` (what must be there), the Alembic revisions
 (tables, once and in order), then `udfs/sql/*.sql` (views and functions, replaced every time) and
-`sql/privileges.sql`.
+`sql/privileges.sql`. A database that has Pageformer by `create extension` keeps it that way.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib.resources import files
-from io import StringIO
-from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from psycopg.errors import DependentObjectsStillExist, InvalidSchemaName
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from pageformer.client import connect
 from pageformer.errors import ObjectsInUse, PageformerError, RefusedByServer, ServerUnready
+from pageformer.migrations import extension, parts, runs
 from pageformer.migrations.script import execute
 
 Note = Callable[[str], None]
 
-# What Alembic runs on, `context` and `op`, are globals of the process.
-ONE_AT_A_TIME = Lock()
 
-
-def upgrade(dsn: str, revision: str = "head") -> None:
+def upgrade(dsn: str, revision: str = "head") -> str | None:
     """Bring the database to `revision` and replace its views and functions; needs a superuser.
+
+    Returns the version of the extension where Pageformer is one.
 
     Raises RefusedByServer when the role is no superuser or the server lacks an extension, and
     ServerUnready when the server cannot be reached or the database is newer than this package.
     """
     with transaction(dsn) as connection:
-        execute(connection, script("prepare.sql"))
-        migrate(connection, partial(command.upgrade, revision=revision))
-        execute(connection, surface())
+        bring_up(connection, revision)
+        return extension.present(connection)
 
 
 def downgrade(dsn: str, revision: str) -> None:
@@ -50,6 +42,7 @@ def downgrade(dsn: str, revision: str) -> None:
     Raises ObjectsInUse, which names them, when objects of others depend on what would go.
     """
     with transaction(dsn) as connection:
+        extension.refuse(connection)
         take_back(connection, revision)
 
 
@@ -60,62 +53,43 @@ def uninstall(dsn: str, *, force: bool = False, note: Note = lambda text: None) 
     ObjectsInUse. Extensions and roles go only where nothing uses them.
     """
     with transaction(dsn, note) as connection:
-        if force:
-            execute(connection, script("drop_schemas_cascade.sql"))
-        else:
-            take_back(connection, "base")
-            execute(connection, script("drop_schemas.sql"))
-        execute(connection, script("drop_shared.sql"))
+        take_out(connection, force=force)
 
 
 def offline_sql() -> str:
     """Write the SQL that installs Pageformer into an empty database, for psql."""
-    output = StringIO()
-    command.upgrade(alembic_config(output), "head", sql=True)
-    parts = ["begin;", script("prepare.sql"), output.getvalue(), surface(), "commit;"]
-    return "\n".join(parts) + "\n"
+    written = [parts.script("prepare.sql"), runs.as_sql(), parts.surface()]
+    return "\n".join(["begin;", *written, "commit;\n"])
 
 
-def surface() -> str:
-    """Return the SQL of all views and functions, and of who may use them."""
-    folder = files("pageformer.udfs").joinpath("sql")
-    entries = sorted((e for e in folder.iterdir() if e.name.endswith(".sql")), key=lambda e: e.name)
-    texts = [entry.read_text(encoding="utf-8") for entry in entries]
-    return "\n".join([*texts, script("privileges.sql")])
+def bring_up(connection: Connection, revision: str = "head") -> None:
+    """Install or renew, in the transaction of whoever calls."""
+    if extension.present(connection):
+        if revision != "head":
+            extension.refuse(connection)
+        extension.update(connection)
+        return
+    execute(connection, parts.script("prepare.sql"))
+    runs.up(connection, revision)
+    execute(connection, parts.surface())
+
+
+def take_out(connection: Connection, *, force: bool = False) -> None:
+    """Uninstall, in the transaction of whoever calls."""
+    if extension.present(connection):
+        extension.drop(connection, force=force)
+    elif force:
+        execute(connection, parts.script("drop_schemas_cascade.sql"))
+    else:
+        take_back(connection, "base")
+        execute(connection, parts.script("drop_schemas.sql"))
+    execute(connection, parts.script("drop_shared.sql"))
 
 
 def take_back(connection: Connection, revision: str) -> None:
     """Drop the views and functions, then go down to `revision`."""
-    execute(connection, script("drop_surface.sql"))
-    migrate(connection, partial(command.downgrade, revision=revision))
-
-
-def migrate(connection: Connection, go: Callable[[Config], None]) -> None:
-    """Run an Alembic command on `connection`.
-
-    Raises ServerUnready when the database stands at a revision that this package does not know.
-    """
-    config = alembic_config(StringIO())
-    config.attributes["connection"] = connection
-    try:
-        go(config)
-    except CommandError as error:
-        raise ServerUnready(
-            f"cannot migrate this database: {error}",
-            hint="a newer Pageformer may have migrated it: install that one here as well",
-        ) from error
-
-
-def alembic_config(output: StringIO) -> Config:
-    """Point Alembic at this folder, without an .ini file."""
-    config = Config(output_buffer=output, stdout=StringIO())
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    return config
-
-
-def script(file: str) -> str:
-    """Read a script of `sql/`."""
-    return files("pageformer.migrations").joinpath("sql", file).read_text(encoding="utf-8")
+    execute(connection, parts.script("drop_surface.sql"))
+    runs.down(connection, revision)
 
 
 @contextmanager
@@ -125,7 +99,7 @@ def transaction(dsn: str, note: Note = lambda text: None) -> Iterator[Connection
         "postgresql+psycopg://", creator=partial(open_connection, dsn, note), poolclass=NullPool
     )
     try:
-        with ONE_AT_A_TIME, engine.begin() as connection:
+        with engine.begin() as connection:
             yield connection
     except DBAPIError as error:
         raise translate(error) from error

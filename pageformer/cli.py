@@ -164,8 +164,23 @@ def migrate(
     elif sql:
         print(install.offline_sql(), end="")
     else:
-        install.upgrade(choose_dsn(dsn), revision)
-        print("installed")
+        updated = install.upgrade(choose_dsn(dsn), revision)
+        print(f"installed: version {updated} of the extension" if updated else "installed")
+
+
+@app.command()
+def extension(
+    into: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Else where the installed server finds extensions."),
+    ] = None,
+) -> None:
+    """Write the files of `create extension pageformer cascade`."""
+    from pageformer import installed_server
+    from pageformer.migrations import extension
+
+    folder = into or installed_server.extension_folder(installed_server.bin_folder())
+    print(f"pageformer {extension.write(folder)} in {folder}")
 
 
 @app.command()

@@ -3,18 +3,16 @@
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from io import StringIO
 from typing import Any
 
 import psycopg
-from alembic.script import ScriptDirectory
 
 from pageformer import client, server_python
 from pageformer.cluster import embedded
 from pageformer.embedded import sql_fingerprint
 from pageformer.errors import PageformerError
 from pageformer.installed_server import SUPPORTED, bin_folder
-from pageformer.migrations.install import alembic_config
+from pageformer.migrations import runs
 from pageformer.terminal import bold, green, red
 
 
@@ -107,7 +105,7 @@ def _python(connection: client.Connection) -> Iterator[Finding]:
 
 
 def _schema(connection: client.Connection) -> Iterator[Finding]:
-    wanted = newest_revision()
+    wanted = runs.newest()
     found = None
     if client.rows(connection, "revision_table")[0]["found"]:
         found = client.rows(connection, "revision")[0]["revision"]
@@ -123,8 +121,3 @@ def _renewed(connection: client.Connection) -> Finding:
     renewed = site == str(embedded().site) and installed == sql_fingerprint()
     found = "the same in the server and here" if renewed else "changed here since the last start"
     return Finding("sources", found, "" if renewed else "pageformer up")
-
-
-def newest_revision() -> str | None:
-    """Return the revision that `pageformer migrate` goes to."""
-    return ScriptDirectory.from_config(alembic_config(StringIO())).get_current_head()

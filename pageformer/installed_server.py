@@ -63,3 +63,10 @@ def server_account() -> Account:
             hint="install PostgreSQL's package, which makes that user: ./setup.sh",
         ) from None
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": ()}
+
+
+def extension_folder(bin_folder: Path) -> Path:
+    """Return the folder where a server finds control files and scripts of extensions."""
+    command = [str(bin_folder / "pg_config"), "--sharedir"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Path(answer.stdout.strip()) / "extension"

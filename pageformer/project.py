@@ -16,7 +16,7 @@ from pageformer.errors import DuplicateName, InvalidInput, UnknownName
 from pageformer.loader import checkpoint as checkpoints
 from pageformer.loader import manifest as manifests
 from pageformer.loader.load import NUMBERED
-from pageformer.migrations import declared, within
+from pageformer.migrations import declared, runs
 from pageformer.migrations.declared import DeclaredModel, DeclaredVersion
 from pageformer.migrations.operations import (
     DeployModel,
@@ -48,7 +48,7 @@ def init(folder: Path) -> Path:
     for name, place in FILES.items():
         source = files("pageformer").joinpath("project_files", name)
         (folder / place).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-    newest = within.revisions().get_current_head() or ""
+    newest = runs.newest()
     return write(_config(folder), "install pageformer", [InstallPageformer(newest)])
 
 

@@ -73,6 +73,11 @@ facts (part, object, place, fact) as (
     where c.relrowsecurity
 
     union all
+    select 3, c.oid::regclass::text, 998, format('    trigger %s calls %s', t.tgname, t.tgfoid::regproc)
+    from pg_class c join ours n on n.oid = c.relnamespace join pg_trigger t on t.tgrelid = c.oid
+    where not t.tgisinternal
+
+    union all
     select 4, p.oid::regprocedure::text, 0, format('%s %s.%s(%s) returns %s of %s',
         case p.prokind when 'a' then 'aggregate' else 'function' end, n.name, p.proname,
         pg_get_function_arguments(p.oid), pg_get_function_result(p.oid),

@@ -19,7 +19,7 @@ from temporary_cluster import temporary_cluster
 from pageformer.cluster import Cluster
 from pageformer.errors import ObjectsInUse, RefusedByServer, ServerUnready
 from pageformer.loader.load import load
-from pageformer.migrations import install
+from pageformer.migrations import install, parts
 
 FACTS = Path(__file__).with_name("schema_facts.sql")
 EXPECTED = Path(__file__).with_name("expected_schema.txt")
@@ -188,8 +188,8 @@ def test_a_server_without_an_extension_is_told_its_package(
     bare_database: str, monkeypatch: pytest.MonkeyPatch, extension: str, package: str
 ) -> None:
     # What a server offers is its folder of control files: ask for one that it has not.
-    text = install.script("prepare.sql").replace(f"('{extension}',", "('not_packaged',")
-    monkeypatch.setattr(install, "script", lambda file: text)
+    text = parts.script("prepare.sql").replace(f"('{extension}',", "('not_packaged',")
+    monkeypatch.setattr(parts, "script", lambda file: text)
     with pytest.raises(RefusedByServer) as raised:
         install.upgrade(bare_database)
     [(version,)] = query(

@@ -1,10 +1,15 @@
--- Drops our views and functions, which the next install makes again. Without cascade: a user's view,
--- index or column default that needs one of them stops it, and the server says which.
+-- Drops our triggers, views and functions, which the next install makes again. Without cascade: a
+-- user's view, index or column default that needs one of them stops it, and the server says which.
 do $$
 declare
     dropping text;
 begin
     for dropping in
+        select pg_catalog.format('drop trigger %I on %s', t.tgname, t.tgrelid::pg_catalog.regclass)
+        from pg_catalog.pg_trigger t
+        join pg_catalog.pg_class c on c.oid = t.tgrelid
+        where c.relnamespace = 'pageformer'::regnamespace and not t.tgisinternal
+        union all
         select 'drop view ' || pg_catalog.string_agg(c.oid::pg_catalog.regclass::text, ', ')
         from pg_catalog.pg_class c
         where c.relnamespace in ('pageformer'::regnamespace, 'pageformer_op'::regnamespace)

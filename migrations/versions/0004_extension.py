@@ -1,0 +1,18 @@
+"""Let pg_dump carry models where Pageformer is an extension."""
+
+from pageformer.migrations.script import run
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Leave to a trigger what a circle of foreign keys did."""
+    run("0004_extension.up.sql")
+
+
+def downgrade() -> None:
+    """Close the circle again."""
+    run("0004_extension.down.sql")
