@@ -63,10 +63,11 @@ class CpuOperators(Operators):
         bias: Array | None = None,
         window: int | None = None,
         rotary: Rotary | None = None,
+        seen: int | None = None,
     ) -> Array:
         """Compute softmax(q k^T / sqrt(d) + bias) v in each sequence.  # 3 x [n, w] -> [n, w]"""
-        if rotary is not None:
-            return super().attention(q, k, v, offsets, heads, bias, window, rotary)
+        if rotary is not None or seen is not None:
+            return super().attention(q, k, v, offsets, heads, bias, window, rotary, seen)
         y = np.empty(q.shape, np.float32)
         longest = int(np.diff(offsets).max(initial=1)) if bias is None else bias.shape[1] // 2 + 1
         kernels.attention(

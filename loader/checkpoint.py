@@ -14,7 +14,8 @@ from pageformer.loader.described import described
 from pageformer.loader.families import Family, Source, expected_shapes, family_for
 from pageformer.loader.families.heads import with_head
 from pageformer.loader.json_file import Json, read_object
-from pageformer.loader.modules import Pipeline, read_pipeline
+from pageformer.loader.modules import read_pipeline
+from pageformer.loader.pipeline import Pipeline
 from pageformer.loader.safetensors_file import FORMS, Array, FileTensor, is_finite, read_tensors
 from pageformer.loader.source import find_directory
 from pageformer.loader.steps import Step
@@ -56,19 +57,25 @@ def read(source: str | PathLike[str]) -> Checkpoint:
     config = family.config(raw)
     if not pipeline.is_embedding:
         family, config = with_head(family, raw, config)
-    config = described(config, pipeline, raw)
+    tokenizer = _tokenizer(pipeline, raw, config)
+    config = described(config, pipeline, raw, tokenizer)
     tensors = weight_files(path if path.is_file() else pipeline.folder)
     if config.head and not pipeline.sparse and not family.has_head(tensors):
         config = replace(config, head={})
     weights = _weights(tensors, family, config, pipeline.steps)
-    tokenizer = _tokenizer(pipeline, raw, config)
     return Checkpoint(fspath(source), config, tokenizer, weights)
 
 
 def _tokenizer(pipeline: Pipeline, raw: Json, config: Config) -> bytes | None:
     if not config.vocabulary:
         return None
-    return read_tokenizer(pipeline.folder, raw, config.vocabulary, lowercase=pipeline.lowercase)
+    return read_tokenizer(
+        pipeline.folder,
+        raw,
+        config.vocabulary,
+        lowercase=pipeline.lowercase,
+        markers=pipeline.markers,
+    )
 
 
 def weight_files(path: Path) -> dict[str, FileTensor]:
@@ -115,7 +122,8 @@ def _weights(
     tensors: Mapping[str, FileTensor], family: Family, config: Config, steps: Sequence[Step]
 ) -> dict[str, Weight]:
     """Find every tensor of the model and check its element type, its shape and its numbers."""
-    sources = family.match(tensors, config)
+    elsewhere = {s.checkpoint_name for step in _inner(steps) for s in step.sources.values()}
+    sources = family.match(tensors.keys() - elsewhere, config)
     for i, step in enumerate(steps):
         held, found = _step_tensors(f"module.{i}", step)
         tensors = {**tensors, **held}
@@ -128,10 +136,17 @@ def _weights(
     return weights
 
 
+def _inner(steps: Sequence[Step]) -> list[Step]:
+    """Choose the modules whose tensors stand among the encoder's."""
+    return [step for step in steps if step.among_encoder]
+
+
 def _step_tensors(name: str, step: Step) -> tuple[dict[str, FileTensor], dict[str, Source]]:
     """Find the tensors of a module behind pooling, in a file of its own."""
     if not step.sources:
         return {}, {}
+    if step.among_encoder:
+        return {}, {f"{name}.{suffix}": source for suffix, source in step.sources.items()}
     held = weight_files(step.folder)
     named = {source.checkpoint_name for source in step.sources.values()}
     _refuse_any(named - held.keys(), f"{step.folder} lacks tensors")

@@ -5,16 +5,19 @@ from dataclasses import replace
 from pageformer.errors import InvalidCheckpoint
 from pageformer.loader.image_file import read_image_settings
 from pageformer.loader.json_file import Json, read_object_if_present
-from pageformer.loader.modules import Pipeline, rank_activation
+from pageformer.loader.late_interaction import resolved
+from pageformer.loader.modules import rank_activation
+from pageformer.loader.pipeline import Pipeline
 from pageformer.udfs.config import Config
 
 UNLIMITED = 10**20  # transformers writes 10^30 for a tokenizer without a limit
 
 
-def described(config: Config, pipeline: Pipeline, raw: Json) -> Config:
+def described(config: Config, pipeline: Pipeline, raw: Json, tokenizer: bytes | None) -> Config:
     """Add to the architecture what the directory says about pooling, limits and prompts.
 
-    Raises InvalidCheckpoint that names the file and the key of what cannot be followed.
+    tokenizer: as it is stored, which knows the ids of words. Raises InvalidCheckpoint that names
+    the file and the key of what cannot be followed.
     """
     if not config.vocabulary and not config.image:
         return config
@@ -25,7 +28,12 @@ def described(config: Config, pipeline: Pipeline, raw: Json) -> Config:
         truncate_dim=pipeline.truncate_dim,
         head=_head(config, pipeline, raw),
     )
-    return _of_images(behind, pipeline) if config.image else _of_texts(behind, pipeline, raw)
+    if tokenizer is None:
+        return _of_images(behind, pipeline)
+    texts = _of_texts(behind, pipeline, raw)
+    if not pipeline.late:
+        return texts
+    return replace(texts, late=resolved(pipeline, texts, _usable(texts), tokenizer))
 
 
 def _of_texts(config: Config, pipeline: Pipeline, raw: Json) -> Config:
@@ -68,8 +76,13 @@ def _max_length(config: Config, pipeline: Pipeline) -> int:
     if limit is None:
         settings = read_object_if_present(pipeline.folder / "tokenizer_config.json")
         limit = settings.get("model_max_length", settings.get("max_len")) or UNLIMITED
+    return min(int(limit), _usable(config))
+
+
+def _usable(config: Config) -> int:
+    """Count the positions that tokens can have."""
     unusable = 0 if config.padding_id is None else config.padding_id + 1
-    return min(int(limit), config.positions - unusable)
+    return config.positions - unusable
 
 
 def _refuse_generators(raw: Json) -> None:

@@ -5,21 +5,23 @@ older one. A module, mode or setting that the forward pass does not have is refu
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pageformer.errors import InvalidCheckpoint
 from pageformer.loader.json_file import Json, read_json, read_object, read_object_if_present
-from pageformer.loader.steps import Step, check_settings, read_step, refused
+from pageformer.loader.late_interaction import is_late, read_late, read_stanford
+from pageformer.loader.pipeline import Pipeline, read_settings, read_transformer
+from pageformer.loader.steps import check_settings, read_step, refused
 
 SPARSE = ("MLMTransformer", "SpladePooling")
 TYPE = re.compile(
-    r"sentence_transformers\.(models|base\.modules|(?:sentence_transformer|sparse_encoder)\."
-    r"(?:modules|models))(\.\w+)?\.(\w+)"
+    r"(?:pylate\.models|sentence_transformers\.(?:models|base\.modules|"
+    r"(?:sentence_transformer|sparse_encoder|multi_vector_encoder)\.(?:modules|models)))"
+    r"(?:\.\w+)?\.(\w+)"
 )
-KINDS = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout", *SPARSE)
+PLAIN = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
+KINDS = (*PLAIN, *SPARSE, "MultiVectorMask")
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 
 RANK_ACTIVATIONS = {
@@ -35,47 +37,6 @@ OLD_POOLING = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 
-# In the order in which sentence-transformers looks for the settings of its Transformer module.
-TRANSFORMER_FILES = tuple(
-    f"sentence_{kind}_config.json"
-    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-)
-TEXT_MODALITY = {"method": "forward", "method_output_name": "last_hidden_state"}
-HEAD_OUTPUT = {"method": "forward", "method_output_name": "logits"}
-
-# Settings that change a vector, each with the values that do not.
-TRANSFORMER_HARMLESS: Mapping[str, tuple[Any, ...]] = {
-    "transformer_task": ("feature-extraction",),
-    "module_output_name": ("token_embeddings", "scores"),
-    "processing_kwargs": ({}, None),
-    "query_length": (None,),
-    "document_length": (None,),
-    "query_expansion": (None,),
-    "tokenizer_name_or_path": (None,),
-    "config_args": ({}, None),
-    "config_kwargs": ({}, None),
-}
-MODEL_ARGUMENTS = {"torch_dtype", "dtype", "attn_implementation", "add_pooling_layer"}
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """Describe what stands around an encoder; the defaults are those of a plain directory."""
-
-    folder: Path  # where the encoder's own files are
-    pooling: str = "mean"
-    include_prompt: bool = True
-    steps: tuple[Step, ...] = ()
-    normalized: bool = False
-    truncate_dim: int = 0
-    is_embedding: bool = False  # what modules.json makes of it, whatever else it could do
-    activation: str | None = None  # that a cross-encoder makes its scores with
-    sparse: Json = field(default_factory=dict)  # how SPLADE pools
-    max_length: int | None = None  # None: the tokenizer's
-    lowercase: bool = False
-    prompts: dict[str, str] = field(default_factory=dict)
-    default_prompt_name: str | None = None
-
 
 def read_pipeline(directory: Path) -> Pipeline:
     """Read the module files of a directory; without `modules.json` it is mean pooling alone.
@@ -84,9 +45,12 @@ def read_pipeline(directory: Path) -> Pipeline:
     """
     path = directory / "modules.json"
     if not path.exists():
-        return Pipeline(directory)
+        return read_stanford(directory) or Pipeline(directory)
     modules = [_module(path, entry) for entry in _entries(path)]
     kinds = [kind for kind, _ in modules]
+    settings = read_object_if_present(directory / "config_sentence_transformers.json")
+    if is_late(settings, kinds):
+        return read_late(directory, [(kind, directory / folder) for kind, folder in modules])
     if kinds == ["Transformer"]:
         return _cross_encoder(directory, directory / modules[0][1])
     if kinds in (["Transformer", "SpladePooling"], [*SPARSE]):
@@ -100,7 +64,7 @@ def read_pipeline(directory: Path) -> Pipeline:
     read = [read_step(*module) for module in zip(kinds[2:], folders[2:], strict=True)]
     steps = [step for step in read if step is not None]
     normalized = bool(steps) and steps[-1].entry["kind"] == "normalize"
-    max_length, lowercase = _transformer(folders[0])
+    max_length, lowercase = read_transformer(folders[0])
     pooling, include_prompt = _pooling(folders[1] / "config.json")
     return Pipeline(
         folder=folders[0],
@@ -111,7 +75,7 @@ def read_pipeline(directory: Path) -> Pipeline:
         is_embedding=True,
         max_length=max_length,
         lowercase=lowercase,
-        **_model_settings(directory / "config_sentence_transformers.json"),
+        **read_settings(directory / "config_sentence_transformers.json"),
     )
 
 
@@ -120,7 +84,7 @@ def _cross_encoder(directory: Path, folder: Path) -> Pipeline:
     path = directory / "config_sentence_transformers.json"
     settings = read_object_if_present(path)
     kind = "sequence-classification" if settings.get("model_type") == "CrossEncoder" else None
-    max_length, lowercase = _transformer(folder, kind)
+    max_length, lowercase = read_transformer(folder, kind)
     activation = settings.get("activation_fn")
     return Pipeline(folder, max_length=max_length, lowercase=lowercase, activation=activation)
 
@@ -134,8 +98,8 @@ def _sparse_encoder(directory: Path, folder: Path, pooling: Path) -> Pipeline:
         "activation_function": ("relu", "log1p_relu"),
     }
     check_settings(path, settings, known)
-    max_length, lowercase = _transformer(folder, "fill-mask")
-    model = _model_settings(directory / "config_sentence_transformers.json", "SparseEncoder")
+    max_length, lowercase = read_transformer(folder, "fill-mask")
+    model = read_settings(directory / "config_sentence_transformers.json", "SparseEncoder")
     return Pipeline(
         folder,
         max_length=max_length,
@@ -175,7 +139,7 @@ def _module(path: Path, entry: Json) -> tuple[str, str]:
     """Read one module's kind and folder."""
     kind, folder = entry.get("type"), entry.get("path", "")
     found = TYPE.fullmatch(str(kind))
-    if found is None or found[3] not in KINDS:
+    if found is None or found[1] not in KINDS:
         raise InvalidCheckpoint(
             f"{path} has a module of type {kind!r}, expected one of {', '.join(KINDS)}",
             hint="Pageformer loads only models that it computes exactly.",
@@ -184,7 +148,7 @@ def _module(path: Path, entry: Json) -> tuple[str, str]:
         raise InvalidCheckpoint(f"{path} has a module outside its directory: {folder!r}")
     if entry.get("kwargs"):
         raise refused(path, "kwargs", entry["kwargs"], ([],))
-    return found[3], folder
+    return found[1], folder
 
 
 def _leaves(folder: str) -> bool:
@@ -212,65 +176,3 @@ def _pooling_modes(settings: Json) -> list[Any]:
         return list(named) if isinstance(named, list) else [named]
     modes = [mode for key, mode in OLD_POOLING.items() if settings.get(key)]
     return modes or ["mean"]
-
-
-def _transformer(folder: Path, task: str | None = None) -> tuple[int | None, bool]:
-    """Read the limit in tokens (None: the tokenizer's) and whether texts are lowercased.
-
-    task: what the module does, where it is not to give states.
-    """
-    path = next((folder / n for n in TRANSFORMER_FILES if (folder / n).exists()), None)
-    if path is None:
-        return None, False
-    settings = read_object(path)
-    harmless = {**TRANSFORMER_HARMLESS, **({"transformer_task": (task,)} if task else {})}
-    output = HEAD_OUTPUT if task else TEXT_MODALITY
-    check_settings(path, settings, harmless)
-    modality = settings.get("modality_config", {"text": output})
-    if output not in (modality.get("text"), modality.get("image")):
-        raise refused(path, "modality_config", modality, ({"text": output},))
-    _check_arguments(path, settings, ("model_args", "model_kwargs"), MODEL_ARGUMENTS)
-    tokenizer = _check_arguments(
-        path, settings, ("tokenizer_args", "processor_kwargs"), {"model_max_length"}
-    )
-    limit = tokenizer.get("model_max_length", settings.get("max_seq_length"))
-    return _limit(path, limit), bool(settings.get("do_lower_case", False))
-
-
-def _check_arguments(path: Path, settings: Json, keys: Iterable[str], known: set[str]) -> Json:
-    """Return the arguments found under the old or the new key, refusing those not known."""
-    found: Json = {}
-    for key in keys:
-        arguments = settings.get(key) or {}
-        for name in arguments:
-            if name not in known | {"trust_remote_code"}:
-                raise refused(path, f"{key}.{name}", arguments[name], ("nothing",))
-        found.update(arguments)
-    return found
-
-
-def _limit(path: Path, limit: Any) -> int | None:
-    if limit is None or (isinstance(limit, int) and not isinstance(limit, bool) and limit > 0):
-        return limit
-    raise InvalidCheckpoint(f"{path} has max_seq_length = {limit!r}, expected a number of tokens")
-
-
-def _model_settings(path: Path, kind: str = "SentenceTransformer") -> Json:
-    """Read prompts, the default one's name, and how many dimensions are kept."""
-    settings = read_object_if_present(path)
-    check_settings(path, settings, {"model_type": (kind,)})
-    found = settings.get("prompts") or {}
-    prompts = {name: prompt if prompt is not None else "" for name, prompt in found.items()}
-    default = settings.get("default_prompt_name")
-    if default is not None and default not in prompts:
-        raise InvalidCheckpoint(
-            f"{path} has default_prompt_name = {default!r}, which is not among its prompts"
-        )
-    kept = settings.get("truncate_dim")
-    if kept is not None and (not isinstance(kept, int) or isinstance(kept, bool) or kept < 1):
-        raise refused(path, "truncate_dim", kept, ("a number of dimensions",))
-    return {
-        "prompts": prompts,
-        "default_prompt_name": default,
-        "truncate_dim": kept or 0,
-    }

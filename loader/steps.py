@@ -13,11 +13,7 @@ from pageformer.loader.families import Source
 from pageformer.loader.json_file import Json, read_object, read_object_if_present
 
 LAYER_NORM_EPS = 1e-5  # PyTorch's default: the module has no setting
-OWN = ("sentence_embedding", None)
-NORMALIZE_HARMLESS: Mapping[str, tuple[Any, ...]] = {
-    "module_input_name": OWN,
-    "module_output_name": OWN,
-}
+SENTENCE, TOKENS = "sentence_embedding", "token_embeddings"  # what a module takes and makes
 ACTIVATIONS = {
     "torch.nn.modules.activation.Tanh": "tanh",
     "torch.nn.modules.activation.GELU": "gelu",
@@ -35,30 +31,36 @@ class Step:
     folder: Path
     entry: Json
     sources: Mapping[str, Source]
+    among_encoder: bool = False  # the tensors stand in the encoder's own file
 
 
-def read_step(kind: str, folder: Path) -> Step | None:
+def read_step(kind: str, folder: Path, level: str = SENTENCE) -> Step | None:
     """Read one module; None for one that does nothing when encoding.
 
-    Raises InvalidCheckpoint that names the setting that stops it.
+    level: what it works on, the vectors of texts or of tokens. Raises InvalidCheckpoint that names
+    the setting that stops it.
     """
     if kind == "Dense":
-        return _dense(folder)
+        return _dense(folder, level)
     if kind == "LayerNorm":
         width = _size(folder / "config.json", read_object(folder / "config.json"), "dimension")
         entry = {"kind": "layer_norm", "width": width, "eps": LAYER_NORM_EPS}
         return Step(folder, entry, dict(_vectors("norm", "weight", "bias")))
     if kind == "Normalize":
         path = folder / "config.json"
-        check_settings(path, read_object_if_present(path), NORMALIZE_HARMLESS)
+        check_settings(path, read_object_if_present(path), _works_on(level))
         return Step(folder, {"kind": "normalize"}, {})
     return None
 
 
-def _dense(folder: Path) -> Step:
+def _works_on(level: str) -> Mapping[str, tuple[Any, ...]]:
+    return {"module_input_name": (level, None), "module_output_name": (level, None)}
+
+
+def _dense(folder: Path, level: str) -> Step:
     path = folder / "config.json"
     settings = read_object(path)
-    check_settings(path, settings, NORMALIZE_HARMLESS)
+    check_settings(path, settings, _works_on(level))
     inputs, width = _size(path, settings, "in_features"), _size(path, settings, "out_features")
     name = settings.get("activation_function", "torch.nn.modules.activation.Tanh")
     if name not in ACTIVATIONS:

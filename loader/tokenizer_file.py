@@ -5,11 +5,12 @@ What transformers would build from the files of a directory is written into the 
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, processors
-from tokenizers.normalizers import Lowercase, Sequence
+from tokenizers import AddedToken, Tokenizer, normalizers, processors
+from tokenizers.normalizers import Lowercase
 
 from pageformer.errors import InvalidCheckpoint
 from pageformer.loader.json_file import Json, read_object, read_object_if_present
@@ -22,11 +23,19 @@ from pageformer.loader.tokenizer_classes import (
 )
 
 
-def read_tokenizer(folder: Path, raw_config: Json, vocabulary: int, *, lowercase: bool) -> bytes:
+def read_tokenizer(
+    folder: Path,
+    raw_config: Json,
+    vocabulary: int,
+    *,
+    lowercase: bool,
+    markers: Sequence[str] = (),
+) -> bytes:
     """Return the `tokenizer.json` of a directory, checked against the rows of its word table.
 
-    lowercase: put a step that lowercases before all others, unless there is one. Raises
-    InvalidCheckpoint when the file is missing, broken, or names an id past the table.
+    lowercase: put a step that lowercases before all others, unless there is one. markers: prompts
+    whose first word is one token if the vocabulary has it. Raises InvalidCheckpoint when the file
+    is missing, broken, or names an id past the table.
     """
     path = folder / "tokenizer.json"
     if not path.exists():
@@ -40,11 +49,24 @@ def read_tokenizer(folder: Path, raw_config: Json, vocabulary: int, *, lowercase
         tokenizer = _rebuilt(path, content, name, _with_special_tokens_map(folder, values))
     if lowercase and not _lowercases(content.get("normalizer")):
         steps = [tokenizer.normalizer] if tokenizer.normalizer else []
-        tokenizer.normalizer = Sequence([Lowercase(), *steps])
+        tokenizer.normalizer = normalizers.Sequence([Lowercase(), *steps])
+    _add_markers(tokenizer, markers)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     _check_ids(path, tokenizer, vocabulary)
     return tokenizer.to_str().encode()
+
+
+def _add_markers(tokenizer: Tokenizer, markers: Sequence[str]) -> None:
+    """Make the token special that a prompt is or begins with, so that no step splits it.
+
+    As sentence-transformers does for models that were trained with the token's id inserted.
+    """
+    for marker in filter(str.strip, markers):
+        candidates = (marker, marker.split()[0])
+        known = next((t for t in candidates if tokenizer.token_to_id(t) is not None), None)
+        if known and tokenizer.encode(known, add_special_tokens=False).tokens != [known]:
+            tokenizer.add_special_tokens([AddedToken(known, normalized=False, special=True)])
 
 
 def _class_name(values: Json, raw_config: Json) -> str:

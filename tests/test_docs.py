@@ -3,10 +3,12 @@
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import psycopg
 import pytest
 import tiny_images
+import tiny_late
 import tiny_models
 from typer.main import get_command
 
@@ -23,6 +25,7 @@ TINY = {
     "words": "bert-words",
     "splade": "bert-sparse",
     "photos": "vit-labels",
+    "colbert": "late-bert",
 }
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -42,14 +45,18 @@ def test_every_statement_runs_and_answers_as_shown(
         load(connection, str(minilm_dir), name="minilm")
         if any(f"'{name}'" in statement for statement in statements for name in TINY):
             for name, tiny in TINY.items():
-                write = tiny_images.write if tiny in tiny_images.MODELS else tiny_models.write
-                load(connection, str(write(tiny, tmp_path)), name=name)
+                load(connection, str(tiny_kind(tiny).write(tiny, tmp_path)), name=name)
         for statement, shown in zip(statements, outputs(page), strict=True):
             cursor = connection.execute(statement)  # type: ignore[arg-type]
             if shown is not None:
                 found = [" | ".join(map(str, row)) for row in cursor.fetchall()]
                 text, numbers = numbers_apart("\n".join(found))
                 assert (text, pytest.approx(numbers, abs=2e-3)) == numbers_apart(shown)
+
+
+def tiny_kind(name: str) -> ModuleType:
+    """Find the module that writes a tiny model."""
+    return next((kind for kind in (tiny_images, tiny_late) if name in kind.MODELS), tiny_models)
 
 
 def outputs(page: Path) -> list[str | None]:

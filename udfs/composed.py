@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import orjson
 
+from pageformer.errors import NotBuilt
 from pageformer.udfs import encoder
 from pageformer.udfs.blocks import Array
 from pageformer.udfs.encoding import Pulse
@@ -31,6 +32,11 @@ class ComposedEncoder:
         skip: int = 0,
     ) -> list[str]:
         """Encode sequences of token ids, in order; the first `skip` tokens are not pooled."""
+        if self._model.config.late:
+            raise NotBuilt(
+                "this model makes a vector of every token, not one of a text",
+                hint="call pageformer.encode_tokens(input, model, prompt_name => 'document')",
+            )
         vectors = encode(self._model, list(sequences), pulse, skip)
         return told(self._model, vectors, dimensions, normalized)
 

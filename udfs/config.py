@@ -49,6 +49,9 @@ class Config:
     # What stands on the encoder beside pooling: its task, layers, labels and scores; {}: nothing.
     head: dict[str, Any] = field(default_factory=dict, metadata={"later": True})
 
+    # ColBERT: how long queries and documents are, what queries are filled with and tokens left out.
+    late: dict[str, Any] = field(default_factory=dict, metadata=LATER)
+
     # What the families of later years changed; each default is what BERT does.
     embedding_size: int = field(default=0, metadata=LATER)  # ALBERT: projected to hidden; 0: none
     position_table: bool = field(default=True, metadata=LATER)

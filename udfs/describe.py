@@ -41,6 +41,8 @@ def of_config(config: Config) -> Iterator[tuple[str, str]]:
     yield "pooling", config.pooling
     if not config.include_prompt:
         yield "prompt", "not pooled"
+    if config.late:
+        yield from of_late(config.late)
     for i, module in enumerate(config.modules, start=1):
         settings = (f"{key} {value}" for key, value in module.items() if key != "kind")
         yield f"module {i}", ", ".join([module["kind"], *settings])
@@ -52,6 +54,20 @@ def of_config(config: Config) -> Iterator[tuple[str, str]]:
         yield "head", config.head["task"]
         if "labels" in config.head:
             yield "labels", ", ".join(config.head["labels"])
+
+
+def of_late(late: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Tell what becomes of queries and documents where every token has a vector."""
+    for task, limit in late["lengths"].items():
+        yield f"{task} in tokens", f"at most {limit}"
+    if late["expansion"]:
+        filled = "filled up to {length} with token {token}, attended {attend}"
+        yield "short queries", filled.format(**late["expansion"])
+    if late["skip"]:
+        yield (
+            "tokens without a vector",
+            f"{len(late['skip'])} in each {', '.join(late['skip_tasks'])}",
+        )
 
 
 def of_image(image: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -26,10 +26,16 @@ class Distances(NamedTuple):
     bias: Array | None = None  # [heads, 2 longest - 1]
     window: int | None = None
     rotary: Rotary | None = None
+    seen: int | None = None
 
 
-def distances(model: Model, offsets: Sequence[int], local: bool) -> Distances:
-    """Make what a batch of these lengths needs, in local layers or in the others."""
+def distances(
+    model: Model, offsets: Sequence[int], local: bool, seen: int | None = None
+) -> Distances:
+    """Make what a batch of these lengths needs, in local layers or in the others.
+
+    seen: so many tokens of each sequence are looked at, the others only look.
+    """
     config, longest = model.config, longest_of(offsets)
     theta = config.local_theta if local else config.rotary_theta
     rotary = rotary_tables(config, theta, longest) if theta else None
@@ -37,6 +43,7 @@ def distances(model: Model, offsets: Sequence[int], local: bool) -> Distances:
         distance_bias(model, longest),
         config.window if local else None,
         Rotary(*map(model.operators.array, rotary)) if rotary else None,
+        seen,
     )
 
 

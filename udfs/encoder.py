@@ -77,9 +77,12 @@ def dense(model: Model, name: str, module: Mapping[str, Any], x: Array) -> Array
     return linear(x, plain.weight, plain.bias, module["activation"], residual)
 
 
-def token_states(model: Model, batch: Batch, pulse: Pulse) -> Array:
-    """Compute the last hidden state of every token.  # ids [n] -> [n, hidden]"""
-    return encoder(model, embeddings(model, batch), batch.offsets, pulse)
+def token_states(model: Model, batch: Batch, pulse: Pulse, seen: int | None = None) -> Array:
+    """Compute the last hidden state of every token.  # ids [n] -> [n, hidden]
+
+    seen: so many tokens of each sequence are looked at, the others only look.
+    """
+    return encoder(model, embeddings(model, batch), batch.offsets, pulse, seen)
 
 
 def image_states(model: Model, patches: Array, pulse: Pulse) -> tuple[Array, list[int]]:
@@ -132,10 +135,12 @@ def positions(config: Config, batch: Batch) -> Ids:
     return position
 
 
-def encoder(model: Model, x: Array, offsets: Sequence[int], pulse: Pulse) -> Array:
+def encoder(
+    model: Model, x: Array, offsets: Sequence[int], pulse: Pulse, seen: int | None = None
+) -> Array:
     """Run the layers.  # [n, hidden] -> [n, hidden]"""
     layer_of = {"post": post_norm_layer, "pre": pre_norm_layer}[model.config.norm_place]
-    near, far = (distances(model, offsets, local) for local in (True, False))
+    near, far = (distances(model, offsets, local, seen) for local in (True, False))
     for i, layer in enumerate(model.layers):
         pulse()
         x = layer_of(model, layer, x, offsets, near if i in model.config.local_layers else far)

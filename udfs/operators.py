@@ -129,12 +129,14 @@ class Operators:
         bias: Array | None = None,
         window: int | None = None,
         rotary: Rotary | None = None,
+        seen: int | None = None,
     ) -> Array:
         """Compute softmax(q k^T / sqrt(d) + bias) v in each sequence.  # 3 x [n, w] -> [n, w]
 
         bias: `[heads, 2 longest - 1]`, by relative position j - i + longest - 1 (Shaw et al. 2018).
         window: positions further apart than window // 2 do not see each other.
         rotary: rotate halves of q and k by their position (Su et al. 2021).
+        seen: the keys behind so many of each sequence are not looked at.
         """
         out = self.xp.empty_like(q)
         for length, start, stop in equal_lengths(offsets):
@@ -148,7 +150,9 @@ class Operators:
                 scores += self.by_distance(bias, length)
             if window is not None:
                 scores += self.beyond(window, length)
+            blind = self.hide(scores, seen, window)
             mixed = self.softmax(scores) @ vs  # [sequences, heads, length, d]
+            mixed[..., blind, :] = 0
             out[start:stop] = mixed.swapaxes(1, 2).reshape(stop - start, -1)
         return out  # type: ignore[no-any-return]
 
@@ -204,6 +208,15 @@ class Operators:
         apart = self.xp.abs(position[None, :] - position[:, None])
         mask: Array = self.xp.where(apart > window // 2, -np.inf, 0).astype(np.float32)
         return mask
+
+    def hide(self, scores: Array, seen: int | None, window: int | None) -> slice:
+        """Hide the keys behind `seen`; return the positions whose window has no other key."""
+        if seen is None:
+            return slice(0, 0)
+        scores[..., seen:] = -np.inf
+        blind = slice(scores.shape[-1] if window is None else seen + window // 2, None)
+        scores[..., blind, :] = 0
+        return blind
 
     def rotate(self, x: Array, rotary: Rotary) -> Array:
         """Rotate the two halves of each head by position.  # [s, heads, length, d]"""

@@ -83,6 +83,10 @@ def encode_tokens(
         return []
     resolved = versions.resolve(model, input)
     version, chosen = versions.ready(resolved), Options(*options)
+    if version.config.late:
+        with threads.kept_out():
+            from pageformer.udfs import late  # NumPy, which other models do without
+        return late.encode_tokens(resolved, version, input, chosen)
     prompted = encoding.prompted(version.config, input, chosen)
     tokens = version.tokenizer.encode(prompted, chosen.truncate)
     tell_cuts(resolved, version, [tokens])
@@ -180,13 +184,16 @@ def all_tokens(input: str | None, model: str | None) -> Iterator[Any]:
         yield tokens
 
 
-def tell_cuts(resolved: Resolved, version: Version, tokens: Sequence[Tokens]) -> None:
-    """Warn once per statement that inputs were cut."""
+def tell_cuts(
+    resolved: Resolved, version: Version, tokens: Sequence[Tokens], limit: int = 0
+) -> None:
+    """Warn once per statement that inputs were cut, to `limit` tokens or the model's own limit."""
     cut = sum(t.cut for t in tokens)
     if cut and _told_in[0] != resolved.statement:
         _told_in[0] = resolved.statement
         inputs = "an input was" if len(tokens) == 1 else f"{cut} of {len(tokens)} inputs were"
+        kept = limit or version.tokenizer.limit
         spi.warn(
-            f"{inputs} cut to the {version.tokenizer.limit} tokens that {resolved.model} takes",
+            f"{inputs} cut to the {kept} tokens that {resolved.model} takes",
             "Told once per statement. Option truncate => 'error' refuses, 'left' keeps the end.",
         )

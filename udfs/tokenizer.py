@@ -5,6 +5,7 @@ growing prefix (or suffix) until the limit is reached, with the same ids as from
 """
 
 from collections.abc import Iterator
+from copy import copy
 from typing import NamedTuple
 
 from tokenizers import Encoding
@@ -46,6 +47,13 @@ class Tokenizer:
         self._room = limit - self._library.num_special_tokens_to_add(False)
         added = self._library.get_added_tokens_decoder().values()
         self._margin = max((len(token.content) for token in added), default=0)
+
+    def within(self, limit: int) -> "Tokenizer":
+        """Return the same tokenizer with another limit."""
+        other = copy(self)
+        other._room += limit - self._limit
+        other._limit = limit
+        return other
 
     @property
     def limit(self) -> int:

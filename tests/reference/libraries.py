@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tiny_images
+import tiny_late
 import tiny_models
 import torch
 from bare_encoder import BareEncoder
 from heads import head_readings, rank_readings, sparse_readings
 from images import image_readings
+from late import late_readings
 from sentence_transformers import SentenceTransformer
 from texts import LONG, SHORT, SOME, TEXTS
 
@@ -41,9 +43,14 @@ def main() -> None:
         for name, take in READINGS.items():
             if name in wanted or not wanted:
                 found = name == "minilm"
-                write_model = tiny_images.write if name in tiny_images.MODELS else tiny_models.write
-                directory = minilm_directory() if found else write_model(name, Path(folder))
+                directory = minilm_directory() if found else tiny_written(name, Path(folder))
                 write(name, take(directory))
+
+
+def tiny_written(name: str, folder: Path) -> Path:
+    """Write a tiny model of any kind."""
+    kinds = (tiny_images, tiny_late)
+    return next((k for k in kinds if name in k.MODELS), tiny_models).write(name, folder)
 
 
 def write(name: str, arrays: Arrays) -> None:
@@ -148,6 +155,7 @@ READINGS: Mapping[str, Callable[[Path], Arrays]] = {
     **dict.fromkeys(tiny_models.RERANKERS, rank_readings),
     **dict.fromkeys(tiny_models.SPARSE, sparse_readings),
     **dict.fromkeys(tiny_images.MODELS, image_readings),
+    **dict.fromkeys(tiny_late.MODELS, late_readings),
 }
 
 if __name__ == "__main__":

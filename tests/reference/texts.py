@@ -111,3 +111,12 @@ DOCUMENTS = (
     " ".join(["word"] * 120),
     " ".join(["word"] * 121),
 )
+
+# What late interaction is asked: what documents leave out, and numbers of words around the lengths
+# that the tiny models have for queries and documents.
+AROUND = (*range(9, 17), 27, 28, 29, 34, 35, 36, 40, 41, 42, 46, 47, 48)
+LATE = (
+    *(TEXTS[name] for name in ("short", "empty", "full stop", "punctuation", "bert specials")),
+    *(TEXTS[name] for name in ("mixed case", "uppercase", "paragraph")),
+    *(" ".join(["word"] * count) for count in AROUND),
+)
