@@ -187,6 +187,10 @@ class CompiledEncoder:
         compute(job, [ids], pulse)
         return job.texts(dimensions or 0, bool(normalized))
 
+    def alone(self) -> "CompiledEncoder":
+        """Return the same encoder, which computes in the caller's thread and wakes no others."""
+        return CompiledEncoder(self._config, self._encoder, threads=1)
+
 
 def encoder(layout: Layout, compute: str, share: Share) -> CompiledEncoder:
     """Make a version ready to encode with the best kernels of this machine.

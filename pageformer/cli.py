@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pageformer.errors import PageformerError
+from pageformer.serve import serve
 
 app = typer.Typer(
     name="pageformer",
@@ -19,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.command()(serve)
 
 Dsn = Annotated[
     str | None,

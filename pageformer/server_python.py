@@ -19,9 +19,19 @@ from pathlib import Path
 
 from pageformer.errors import ServerUnready
 
-DISTRIBUTIONS = ("numpy", "orjson", "tokenizers")
-EXTRAS = {"PIL": "pillow"}  # module -> distribution, copied where they are installed
-ROOMS = ("pageformer.udfs", "pageformer.cpu_backend", "pageformer.gpu_backend")
+DISTRIBUTIONS = ("numpy", "orjson", "psycopg", "tokenizers")
+EXTRAS = {  # module -> distribution, copied where they are installed
+    "PIL": "pillow",
+    "prometheus_client": "prometheus_client",
+    "psycopg_binary": "psycopg-binary",
+    "typing_extensions": "typing_extensions",
+}
+ROOMS = (
+    "pageformer.udfs",
+    "pageformer.cpu_backend",
+    "pageformer.gpu_backend",
+    "pageformer.serving",
+)
 MODULES = ("pageformer", "pageformer.errors")
 UNUSED = (".pyi", ".h", ".a", ".c", ".pxd", ".pyx")  # what compilers and type checkers read
 LINKED_PYTHON = re.compile(rb"libpython(\d+)\.(\d+)")

@@ -56,7 +56,7 @@ PUBLIC_FUNCTIONS = {
         "encode_chunks", "encode_image", "encode_pinned", "encode_pinned_text", "encode_sparse",
         "encode_tensor", "encode_tensor_text", "encode_text", "encode_tokens", "fill_mask",
         "forget_embedding", "key_columns", "key_expression", "max_sim", "preload", "rerank",
-        "same_space", "tokenize", "verify", "version_hash",
+        "same_space", "serving_figures", "tokenize", "verify", "version_hash",
     },
     "pageformer_op": {
         "add", "add_delta", "block", "distance", "from_array", "gelu", "layer_norm", "matmul",

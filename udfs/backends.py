@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pageformer.errors import NotBuilt, ServerUnready
 from pageformer.udfs import threads
-from pageformer.udfs.encoding import Encoder
+from pageformer.udfs.encoding import LocalEncoder
 from pageformer.udfs.layout import Layout
 
 if TYPE_CHECKING:  # NumPy, which the compiled path does without
@@ -73,7 +73,7 @@ def prepare(setting: str, shared_memory: Callable[[str, int], mmap]) -> None:
         cores.share(shared_memory)
 
 
-def encoder(setting: str, layout: Layout, compute: str, share: Share) -> Encoder:
+def encoder(setting: str, layout: Layout, compute: str, share: Share) -> LocalEncoder:
     """Make a version ready to encode: compiled in one piece where it can be, or composed.
 
     share: keeps what a backend makes of blocks for all connections. Raises NotBuilt when the

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pageformer.errors import InvalidInput, NotBuilt
-from pageformer.udfs import encoding, spi, versions
+from pageformer.udfs import encoding, executor, spi, versions
 from pageformer.udfs.encoding import Options
 from pageformer.udfs.tokenizer import Tokenizer
 from pageformer.udfs.version import Version
@@ -41,14 +41,16 @@ def encode_chunks(
     """Return (chunk, start_offset, end_offset, embedding) of each piece, in order."""
     if input is None:
         return []
-    version, chosen = versions.ready(versions.resolve(model, input)), Options(*options)
+    resolved, chosen = versions.resolve(model, input), Options(*options)
+    version = versions.ready(resolved)
     most = version.tokenizer.limit - prompt_size(version, chosen)
     spans = list(split(version.tokenizer, input, size, overlap, boundary, most))
     texts = [input[start:end] for start, end in spans]
     prompted = (encoding.prompted(version.config, text, chosen) for text in texts)
     ids = (version.tokenizer.encode(text).ids for text in prompted)
     skip = 0 if version.config.include_prompt else prompt_size(version, chosen, whole=True)
-    vectors = version.encoder.vectors(ids, chosen.dimensions, chosen.normalized, spi.pulse, skip)
+    encoder = executor.encoder(resolved, version)
+    vectors = encoder.vectors(ids, chosen.dimensions, chosen.normalized, spi.pulse, skip)
     return [(t, *span, v) for t, span, v in zip(texts, spans, vectors, strict=True)]
 
 

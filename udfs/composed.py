@@ -48,6 +48,10 @@ class ComposedEncoder:
         states = self._model.operators.to_host(states)
         return [vector_text(v) for v in finish(self._model, states, dimensions, bool(normalized))]
 
+    def alone(self) -> "ComposedEncoder":
+        """Return itself: NumPy's pool keeps to one thread."""
+        return self
+
 
 def encode(model: Model, sequences: Sequence[Sequence[int]], pulse: Pulse, skip: int = 0) -> Array:
     """Encode sequences of token ids, before `normalized`.  # -> [sequences, width]"""

@@ -35,6 +35,13 @@ class Encoder(Protocol):
         """Compute the state of each token, before pooling."""
 
 
+class LocalEncoder(Encoder, Protocol):
+    """Compute in this process."""
+
+    def alone(self) -> "LocalEncoder":
+        """Return the same encoder, which computes in the caller's thread and wakes no others."""
+
+
 @dataclass(frozen=True)
 class Options:
     """Hold the options that every encoding function takes, as the user gave them."""

@@ -104,6 +104,10 @@ class PrivateFolder:
         finally:
             os.close(descriptor)
 
+    def socket_path(self, name: str) -> str:
+        """Return where a socket of the folder is bound and reached, however long its path is."""
+        return f"/proc/self/fd/{self._folder}/{name}"
+
     @contextmanager
     def lock(self, number: int) -> Iterator[bool]:
         """Try to hold lock `number`; tell whether it is held. The kernel frees a dead holder's."""

@@ -32,6 +32,21 @@ order by m.name, v.id
 -- name: settings
 select name, value from pageformer.setting
 
+-- name: database
+select oid::bigint, datname::text as name from pg_catalog.pg_database where datname = pg_catalog.current_database()
+
+-- name: serving_place
+select database, name, cache_folder, data_directory, backend from pageformer.serving_place()
+
+-- name: usable_versions
+select distinct on (v.hash) pg_catalog.encode(v.hash, 'hex') as hash, m.name as model, v.label
+from pageformer.usable_model m
+join pageformer.version v on v.model_id = m.id
+order by v.hash, v.id
+
+-- name: version_of_hash
+select id from pageformer.version where hash = $1::bytea order by id limit 1
+
 -- name: version
 select v.config, v.block_side, a.data as tokenizer
 from pageformer.version v

@@ -8,7 +8,7 @@ from typing import Any
 from pageformer.udfs import threads
 
 with threads.kept_out():
-    from pageformer.udfs import encoding, spi, versions
+    from pageformer.udfs import encoding, executor, spi, versions
     from pageformer.udfs.encoding import Options
     from pageformer.udfs.tokenizer import Tokens
     from pageformer.udfs.version import Version
@@ -64,7 +64,7 @@ def encode_batch(
             yield tokens[-1].ids
 
     skip = not_pooled(version, chosen)
-    vectors = version.encoder.vectors(
+    vectors = executor.encoder(resolved, version).vectors(
         sequences(), chosen.dimensions, chosen.normalized, spi.pulse, skip
     )
     tell_cuts(resolved, version, tokens)
@@ -90,7 +90,8 @@ def encode_tokens(
     prompted = encoding.prompted(version.config, input, chosen)
     tokens = version.tokenizer.encode(prompted, chosen.truncate)
     tell_cuts(resolved, version, [tokens])
-    states = version.encoder.states(tokens.ids, chosen.dimensions, chosen.normalized, spi.pulse)
+    encoder = executor.encoder(resolved, version)
+    states = encoder.states(tokens.ids, chosen.dimensions, chosen.normalized, spi.pulse)
     return [
         (i, version.tokenizer.text_of(id), state)
         for i, (id, state) in enumerate(zip(tokens.ids, states, strict=True), start=1)
@@ -153,7 +154,8 @@ def encode_one(
     if tokens is None:
         return None
     tell_cuts(resolved, version, [tokens])
-    [vector] = version.encoder.vectors(
+    encoder = version.encoder if fixed else executor.encoder(resolved, version)
+    [vector] = encoder.vectors(
         [tokens.ids],
         options.dimensions,
         options.normalized,

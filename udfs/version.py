@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pageformer.errors import DamagedPage, NotBuilt
 from pageformer.udfs import backends, threads
 from pageformer.udfs.config import Config
-from pageformer.udfs.encoding import Encoder
+from pageformer.udfs.encoding import LocalEncoder
 from pageformer.udfs.layout import Layout, Place, TensorRow
 from pageformer.udfs.page_cache import PageCache
 from pageformer.udfs.page_file import Page
@@ -51,7 +51,7 @@ class Version:
         )
 
     @cached_property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> LocalEncoder:
         """Return what turns token ids into vectors."""
         return backends.encoder(self._backend, self._layout, self._compute, self._share)
 
@@ -84,6 +84,11 @@ class Version:
                 hint="call pageformer.encode_tensor(tensor, model)",
             )
         return Tokenizer(self._tokenizer_json, self.config.max_length)
+
+    @property
+    def page_bytes(self) -> int:
+        """Count the bytes of memory that its pages are mapped to."""
+        return sum(view.nbytes for view in [*self._views, *self._made_views])
 
     def is_sound(self) -> bool:
         """Tell whether the mapped pages are still what they were; False: open the version again."""

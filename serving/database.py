@@ -1,0 +1,102 @@
+"""The database that the process serves, met only where something must be read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
+
+from pageformer.errors import MissingGrant, ServerUnready
+from pageformer.udfs import named_queries
+from pageformer.udfs.page_cache import PageCache
+from pageformer.udfs.version import Rows, read_blocks, read_page
+
+QUERIES = named_queries.read("pageformer.udfs", "queries.sql")
+ROLE = "set role pageformer_reader"
+SECONDS_TO_CONNECT = 5
+
+
+@dataclass(frozen=True)
+class Place:
+    """Hold where backends look for the process, and what the owner set."""
+
+    database: int
+    name: str
+    cache_folder: str
+    data_directory: str
+    backend: str
+
+
+class Database:
+    """Read weights as a member of pageformer_reader, over a connection for each time."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = make_conninfo(
+            dsn, application_name="pageformer serve", connect_timeout=SECONDS_TO_CONNECT
+        )
+
+    @contextmanager
+    def reading(self) -> Iterator[Rows]:
+        """Connect, and run queries of udfs/queries.sql in a snapshot that stays the same.
+
+        Raises ServerUnready and MissingGrant.
+        """
+        try:
+            with self._connect() as connection:
+                connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+                connection.read_only = True
+
+                def rows(name: str, *arguments: object) -> list[dict[str, Any]]:
+                    cursor = psycopg.RawCursor(connection, row_factory=dict_row)
+                    with cursor:
+                        return cursor.execute(QUERIES[name].encode(), arguments).fetchall()
+
+                yield rows
+        except psycopg.OperationalError as error:
+            raise ServerUnready(f"the database does not answer: {one_line(error)}") from error
+
+    def place(self) -> Place:
+        """Ask where to listen.
+
+        Raises ServerUnready when Pageformer is not installed there, or an older one is.
+        """
+        with self.reading() as rows:
+            try:
+                [found] = rows("serving_place")
+            except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as error:
+                raise ServerUnready(
+                    "this Pageformer is not installed in the database", hint="pageformer migrate"
+                ) from error
+            return Place(**found)
+
+    def cache(self, place: Place, rows: Rows) -> PageCache:
+        """Return the page cache that all backends of the cluster share."""
+        return PageCache(
+            place.cache_folder,
+            place.data_directory,
+            lambda page: read_page(rows, page),
+            lambda: None,
+            lambda message: None,
+            lambda names: read_blocks(rows, names),
+        )
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(self._dsn, autocommit=True)
+        try:
+            connection.execute(ROLE)
+            connection.autocommit = False
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedObject) as error:
+            connection.close()
+            raise MissingGrant(
+                "this role may not read weights",
+                hint="grant pageformer_reader to it, or connect as another with --dsn",
+            ) from error
+        return connection
+
+
+def one_line(error: Exception) -> str:
+    """Write an error's message in one line."""
+    return " ".join(str(error).split())

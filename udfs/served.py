@@ -1,0 +1,159 @@
+"""An encoder that asks the serving process, and knows when not to."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+
+from pageformer.errors import ServerUnready
+from pageformer.udfs import serving_client, spi, versions
+from pageformer.udfs.encoding import Pulse
+from pageformer.udfs.serving_client import Away, Line, NotCommitted, Refused
+from pageformer.udfs.version import Version
+from pageformer.udfs.versions import Resolved
+from pageformer.udfs.wire import Asked
+
+TOGETHER = 256  # tokens in one question
+RETRY_SECONDS = 1.0  # a process that was not there is looked for again after this long
+
+_lines: list[Line] = []
+_missed_at = [float("-inf")]
+
+
+class ServedEncoder:
+    """Ask the serving process for vectors.
+
+    required: what stands against it is an error; else this backend computes then.
+    """
+
+    def __init__(self, resolved: Resolved, version: Version, required: bool) -> None:
+        self._key = resolved.hash, resolved.compute
+        self._version = version
+        self._required = required
+
+    def vectors(
+        self,
+        sequences: Iterable[Sequence[int]],
+        dimensions: int | None,
+        normalized: bool | None,
+        pulse: Pulse,
+        skip: int = 0,
+    ) -> list[str]:
+        """Compute one vector per sequence, in order."""
+        given: list[Sequence[int]] = []
+        rest = iter(sequences)
+
+        def asked() -> Iterator[Asked]:
+            for part in together(kept(rest, given)):
+                yield Asked(*self._key, "vectors", dimensions, normalized, skip, part)
+
+        def here() -> list[str]:
+            every = chain(given, rest)
+            return self._version.encoder.vectors(every, dimensions, normalized, pulse, skip)
+
+        alone = len(sequences[0]) if isinstance(sequences, list) and len(sequences) == 1 else None
+        return self._answer(asked(), here, alone)
+
+    def states(
+        self, ids: Sequence[int], dimensions: int | None, normalized: bool | None, pulse: Pulse
+    ) -> list[str]:
+        """Compute the state of each token, before pooling."""
+
+        def here() -> list[str]:
+            return self._version.encoder.states(ids, dimensions, normalized, pulse)
+
+        asked = Asked(*self._key, "states", dimensions, bool(normalized), 0, (ids,))
+        return self._answer([asked], here, len(ids))
+
+    def _answer(
+        self, asked: Iterable[Asked], here: Callable[[], list[str]], alone: int | None
+    ) -> list[str]:
+        if self._required:
+            return self._required_answer(asked)
+        line = open_line()
+        if line is None or not self._pays(line, alone):
+            return here()
+        try:
+            return self._ask(line, asked)
+        except (Away, Refused, NotCommitted):
+            return here()
+
+    def _required_answer(self, asked: Iterable[Asked]) -> list[str]:
+        try:
+            return self._ask(required_line(), asked)
+        except Away as error:
+            raise ServerUnready(
+                f"the serving process is away: {error}",
+                hint="start it: pageformer serve; or let backends compute: "
+                "update pageformer.setting set value = 'auto' where name = 'executor'",
+            ) from error
+        except NotCommitted as error:
+            raise ServerUnready(
+                "the serving process does not see this version, which is not committed yet",
+                hint="commit first, or let the owner set executor to 'auto'",
+            ) from error
+        except Refused as error:
+            raise ServerUnready(f"the serving process refuses: {error}") from error
+
+    def _ask(self, line: Line, asked: Iterable[Asked]) -> list[str]:
+        answers = line.answers(asked)
+        if answers:
+            line.pays_up_to[self._key] = answers[-1].pays_up_to
+        return [text for answer in answers for text in answer.texts]
+
+    def _pays(self, line: Line, alone: int | None) -> bool:
+        """Tell whether the process is likely to be faster.
+
+        On a device it is. On the same cores it is for single short texts, computed with those of
+        others: up to the length that it measured, which its first answer tells.
+        """
+        if line.greeting["backend"] == "gpu":
+            return True
+        return alone is not None and alone <= line.pays_up_to.get(self._key, alone)
+
+
+def kept(sequences: Iterator[Sequence[int]], given: list[Sequence[int]]) -> Iterator[Sequence[int]]:
+    """Yield sequences, remembering them in case the process goes away."""
+    for ids in sequences:
+        given.append(ids)
+        yield ids
+
+
+def together(sequences: Iterator[Sequence[int]]) -> Iterator[tuple[Sequence[int], ...]]:
+    """Group sequences, some hundred tokens to a question."""
+    part: list[Sequence[int]] = []
+    tokens = 0
+    for ids in sequences:
+        if part and tokens + len(ids) > TOGETHER:
+            yield tuple(part)
+            part, tokens = [], 0
+        part.append(ids)
+        tokens += len(ids)
+    if part:
+        yield tuple(part)
+
+
+def required_line() -> Line:
+    """Return this connection's line to the process, opened where there is none; raise Away."""
+    if _lines and not _lines[0].usable:
+        _lines.pop().close()
+    if not _lines:
+        folder = spi.as_owner(versions.page_cache).folder
+        _lines.append(Line(folder, socket_name(), spi.pulse))
+    return _lines[0]
+
+
+def open_line() -> Line | None:
+    """Return this connection's line to the process; None: there is none, as of a moment ago."""
+    if not _lines and time.monotonic() < _missed_at[0] + RETRY_SECONDS:
+        return None
+    try:
+        return required_line()
+    except Away:
+        _missed_at[0] = time.monotonic()
+        return None
+
+
+def socket_name() -> str:
+    """Name the socket of the process that serves this database."""
+    [database] = spi.rows("database")
+    return serving_client.socket_name(database["oid"])
