@@ -21,8 +21,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-app.command()(serve)
-
 Dsn = Annotated[
     str | None,
     typer.Option(
@@ -356,6 +354,9 @@ def embed(
         with progress.show(f"embedding {one.table}.{one.into}", "texts") as tell:
             done = embed(dsn, one, workers=workers, batch=batch, progress=tell, warn=say)
         print(f"{one.table}.{one.into}: {done:,} texts encoded with {one.model}")
+
+
+app.command()(serve)
 
 
 @app.command()

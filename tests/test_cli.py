@@ -50,8 +50,8 @@ def test_every_command_is_listed(run: Run) -> None:
     listed = re.findall(r"^  ([a-z]+)  ", run("--help").stdout, re.MULTILINE)
     assert listed == [
         "up", "down", "status", "dsn", "psql", "doctor", "migrate", "extension",
-        "uninstall", "load", "models", "show", "deploy", "drop", "verify", "embed", "pack",
-        "diff", "report", "init", "revision", "demo",
+        "uninstall", "load", "models", "show", "deploy", "drop", "verify", "embed", "serve",
+        "pack", "diff", "report", "init", "revision", "demo",
     ]  # fmt: skip
 
 
