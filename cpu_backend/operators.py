@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from pageformer.cpu_backend import _kernels as kernels
+from pageformer.udfs.attention import Rotary
 from pageformer.udfs.blocks import Array, BlockMatrix
-from pageformer.udfs.operators import Norm, Operators, Rotary, Term
+from pageformer.udfs.edits import Norm, Term
+from pageformer.udfs.operators import Operators
 
 CODES = {None: 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
 

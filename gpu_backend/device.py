@@ -5,8 +5,9 @@ All else is inherited: NumPy's operators are written against an array module `xp
 
 import numpy as np
 
+from pageformer.udfs.activations import ACTIVATIONS
 from pageformer.udfs.blocks import Array
-from pageformer.udfs.operators import ACTIVATIONS, Operators
+from pageformer.udfs.operators import Operators
 
 
 class DeviceOperators(Operators):

@@ -67,7 +67,16 @@ def test_backends_import_operators_and_what_they_are_made_of_alone() -> None:
     mine = [file for file in FILES if file.split("/")[0] in BACKENDS]
     names = {name for file in mine for name in imported(file) if room_of(name) == "udfs"}
     modules = {name.split(".")[2] for name in names if name.startswith("pageformer.udfs.")}
-    assert modules <= {"blocks", "config", "encoding", "layout", "operators"}
+    assert modules <= {
+        "activations",
+        "attention",
+        "blocks",
+        "config",
+        "edits",
+        "encoding",
+        "layout",
+        "operators",
+    }
 
 
 @pytest.mark.parametrize(

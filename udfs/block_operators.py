@@ -19,7 +19,8 @@ with threads.kept_out():
         pack_block,
     )
     from pageformer.udfs.delta import DeltaPage, apply, unpack_record
-    from pageformer.udfs.operators import Norm, Operators
+    from pageformer.udfs.edits import Norm
+    from pageformer.udfs.operators import Operators
 
 OPERATORS = Operators()
 

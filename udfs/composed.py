@@ -13,7 +13,10 @@ from pageformer.udfs import encoder
 from pageformer.udfs.blocks import Array
 from pageformer.udfs.encoding import Pulse
 from pageformer.udfs.model import Model
+from pageformer.udfs.plan import Cost, Request, plan
+from pageformer.udfs.task_run import Task, tasked
 
+Tasks = Sequence[Task | None] | None
 BATCH_TOKENS = 1024  # computed at once: bounds memory, and the time to notice a cancel
 
 
@@ -30,6 +33,7 @@ class ComposedEncoder:
         normalized: bool | None,
         pulse: Pulse,
         skip: int = 0,
+        tasks: Tasks = None,
     ) -> list[str]:
         """Encode sequences of token ids, in order; the first `skip` tokens are not pooled."""
         if self._model.config.late:
@@ -37,15 +41,21 @@ class ComposedEncoder:
                 "this model makes a vector of every token, not one of a text",
                 hint="call pageformer.encode_tokens(input, model, prompt_name => 'document')",
             )
-        vectors = encode(self._model, list(sequences), pulse, skip)
+        vectors = encode(self._model, list(sequences), pulse, skip, tasks)
         return told(self._model, vectors, dimensions, normalized)
 
     def states(
-        self, ids: Sequence[int], dimensions: int | None, normalized: bool | None, pulse: Pulse
+        self,
+        ids: Sequence[int],
+        dimensions: int | None,
+        normalized: bool | None,
+        pulse: Pulse,
+        task: Task | None = None,
     ) -> list[str]:
-        """Compute the state of each token, before pooling."""
-        states = encoder.token_states(self._model, encoder.join([ids]), pulse)
-        states = self._model.operators.to_host(states)
+        """Compute the state of each token, before pooling; virtual tokens are left out."""
+        model, batch = tasked(self._model, [ids], [task])
+        states = model.operators.to_host(encoder.token_states(model, batch, pulse))
+        states = states[len(states) - len(ids) :]
         return [vector_text(v) for v in finish(self._model, states, dimensions, bool(normalized))]
 
     def alone(self) -> "ComposedEncoder":
@@ -53,12 +63,21 @@ class ComposedEncoder:
         return self
 
 
-def encode(model: Model, sequences: Sequence[Sequence[int]], pulse: Pulse, skip: int = 0) -> Array:
+def encode(
+    model: Model,
+    sequences: Sequence[Sequence[int]],
+    pulse: Pulse,
+    skip: int = 0,
+    tasks: Tasks = None,
+) -> Array:
     """Encode sequences of token ids, before `normalized`.  # -> [sequences, width]"""
+    of = tasks or [None] * len(sequences)
+    if skip and any(task and task.prompt_tokens for task in of):
+        raise NotBuilt("a prompt that is not pooled does not go with a task of virtual tokens")
     pooled = np.empty((len(sequences), model.config.full_dimension), np.float32)
-    for members in micro_batches([len(ids) for ids in sequences]):
-        batch = encoder.join([sequences[i] for i in members])
-        pooled[members] = model.operators.to_host(encoder.encode(model, batch, pulse, skip))
+    for members in batches([len(ids) for ids in sequences], tasks):
+        edited, batch = tasked(model, [sequences[i] for i in members], [of[i] for i in members])
+        pooled[members] = model.operators.to_host(encoder.encode(edited, batch, pulse, skip))
     return pooled
 
 
@@ -80,6 +99,19 @@ def finish(model: Model, vectors: Array, dimensions: int | None, normalized: boo
     """Cut to the dimensions asked for (Kusupati et al. 2022), then scale to length 1."""
     vectors = vectors[:, :dimensions]
     return model.operators.normalize(vectors) if normalized else vectors
+
+
+def batches(lengths: Sequence[int], tasks: Tasks) -> Iterable[list[int]]:
+    """Cut sequences into what is computed together, each batch sorted by task, then by length."""
+    if tasks is None:
+        return micro_batches(lengths)
+    requests = [
+        Request(length)
+        if task is None
+        else Request(length + task.prompt_tokens, id(task), task.config.kind)
+        for length, task in zip(lengths, tasks, strict=True)
+    ]
+    return plan(requests, Cost(), BATCH_TOKENS)
 
 
 def micro_batches(lengths: Sequence[int], most: int = BATCH_TOKENS) -> Iterator[list[int]]:

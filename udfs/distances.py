@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pageformer.udfs.attention import Relative, Rotary
 from pageformer.udfs.blocks import Array
 from pageformer.udfs.config import Config
 from pageformer.udfs.layout import MAX_DISTANCE
 from pageformer.udfs.model import Layer, Model
-from pageformer.udfs.operators import Relative, Rotary
 
 Ids = npt.NDArray[np.intp]
 

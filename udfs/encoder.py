@@ -4,6 +4,7 @@ Post-norm (Vaswani et al. 2017; BERT) and pre-norm (the netsDB encoder) layers, 
 batch: one `[tokens, hidden]` matrix and the offsets of its sequences.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,9 +15,10 @@ import numpy.typing as npt
 from pageformer.udfs.blocks import Array
 from pageformer.udfs.config import Config
 from pageformer.udfs.distances import Distances, distances, relative_positions
+from pageformer.udfs.edits import Norm
 from pageformer.udfs.encoding import Pulse
-from pageformer.udfs.model import Layer, Model
-from pageformer.udfs.operators import Norm
+from pageformer.udfs.model import Layer, Linear, Model
+from pageformer.udfs.prefixes import attend_with_prefixes
 
 Ids = npt.NDArray[np.intp]
 
@@ -27,6 +29,7 @@ class Batch(NamedTuple):
     ids: Ids  # [tokens]
     offsets: Sequence[int]  # [sequences + 1]
     types: Ids | None = None  # [tokens], all 0 by default
+    first: Sequence[int] | None = None  # [sequences], where positions begin, all 0 by default
 
 
 def join(sequences: Sequence[Sequence[int]]) -> Batch:
@@ -108,17 +111,33 @@ def patch_embeddings(model: Model, patches: Array) -> Array:
 def embeddings(model: Model, batch: Batch) -> Array:
     """Add up what a token is, where it stands and its type (0); then normalise.  # [n, hidden]"""
     tables = model.matrices
-    lookups = [(batch.ids, tables["embeddings.word"])]
+    lookups = {"embeddings.word": batch.ids}
     if model.config.position_table:
-        lookups.append((positions(model.config, batch), tables["embeddings.position"]))
+        lookups["embeddings.position"] = positions(model.config, batch)
     if model.config.token_types:
         types = np.zeros_like(batch.ids) if batch.types is None else batch.types
-        lookups.append((types, tables["embeddings.token_type"]))
-    x = model.operators.embed(lookups, model.embedding_norm)
+        lookups["embeddings.token_type"] = types
+    if model.terms:
+        x = edited_embeddings(model, lookups, batch.offsets)
+    else:
+        found = [(ids, tables[name]) for name, ids in lookups.items()]
+        x = model.operators.embed(found, model.embedding_norm)
     if not model.config.embedding_size:
         return x
-    projection = model.linear("embeddings.projection")
-    return model.operators.linear(x, projection.weight, projection.bias)
+    return plain(model, model.linear("embeddings.projection"), x)
+
+
+def edited_embeddings(model: Model, lookups: Mapping[str, Ids], offsets: Sequence[int]) -> Array:
+    """Add up rows of tables as tasks have them, with their prompts in front.  # -> [n, w]"""
+    operators = model.operators
+    parts = []
+    for name, ids in lookups.items():
+        rows = operators.rows(ids, model.matrices[name])
+        parts.append(operators.edited_rows(rows, ids, model.terms_at(name)))
+    for start, stop, prompt in model.terms_at("embeddings"):
+        for first in offsets[bisect_left(offsets, start) : bisect_left(offsets, stop)]:
+            parts[0][first : first + len(prompt)] = prompt
+    return normed(model, sum(parts[1:], parts[0]), model.embedding_norm, "embeddings.norm")
 
 
 def positions(config: Config, batch: Batch) -> Ids:
@@ -127,11 +146,13 @@ def positions(config: Config, batch: Batch) -> Ids:
     Families with a padding id count on from it and give the padding token itself that id.
     """
     position = np.empty_like(batch.ids)
-    for start, stop in pairwise(batch.offsets):
-        position[start:stop] = np.arange(stop - start)
+    for i, (start, stop) in enumerate(pairwise(batch.offsets)):
+        first = batch.first[i] if batch.first else 0
+        position[start:stop] = np.arange(first, first + stop - start)
         if config.padding_id is not None:
             is_token = batch.ids[start:stop] != config.padding_id
-            position[start:stop] = np.cumsum(is_token) * is_token + config.padding_id
+            counted = (np.cumsum(is_token) + first) * is_token
+            position[start:stop] = counted + config.padding_id
     return position
 
 
@@ -144,7 +165,9 @@ def encoder(
     for i, layer in enumerate(model.layers):
         pulse()
         x = layer_of(model, layer, x, offsets, near if i in model.config.local_layers else far)
-    return model.operators.layer_norm(x, model.norm("final.norm")) if model.config.final_norm else x
+    if model.config.final_norm:
+        return normed(model, x, model.norm("final.norm"), "final.norm")
+    return x
 
 
 def post_norm_layer(
@@ -160,12 +183,37 @@ def pre_norm_layer(
 ) -> Array:
     """Compute x = x + attention(norm(x)); x = x + feed_forward(norm(x)) where there is one."""
     norm = layer.attention_norm
-    normed = x if norm is None else model.operators.layer_norm(x, norm)
-    x = attention(model, layer, normed, offsets, where, residual=x)
+    h = x if norm is None else normed(model, x, norm, f"{layer.name}.attention.norm")
+    x = attention(model, layer, h, offsets, where, residual=x)
     if layer.feed_forward_norm is None:
         return x
-    normed = model.operators.layer_norm(x, layer.feed_forward_norm)
-    return feed_forward(model, layer, normed, residual=x)
+    h = normed(model, x, layer.feed_forward_norm, f"{layer.name}.feed_forward.norm")
+    return feed_forward(model, layer, h, residual=x)
+
+
+def normed(model: Model, x: Array, norm: Norm, site: str) -> Array:
+    """Compute norm(x), as tasks have it at this site.  # [n, w] -> [n, w]"""
+    terms = model.terms_at(site)
+    if not terms:
+        return model.operators.layer_norm(x, norm)
+    return model.operators.add_norm(x, None, norm, terms)
+
+
+def ended(
+    model: Model,
+    site: str,
+    x: Array,
+    last: Linear,
+    residual: Array,
+    norm: Norm | None,
+    activation: str | None = None,
+) -> Array:
+    """Compute norm(activation(last(x)) + residual), as tasks have it at the end of a sub-layer."""
+    linear, terms = model.operators.linear, model.terms_at(site)
+    if not terms:
+        return linear(x, last.weight, last.bias, activation, residual, norm, last.terms)
+    y = linear(x, last.weight, last.bias, activation, terms=last.terms)
+    return model.operators.add_norm(y, residual, norm, terms)
 
 
 def attention(
@@ -178,15 +226,16 @@ def attention(
     norm: Norm | None = None,
 ) -> Array:
     """Compute norm(residual + multi-head attention of x).  # [n, hidden] -> [n, hidden]"""
-    linear = model.operators.linear
-    q, k, v = (linear(x, p.weight, p.bias) for p in (layer.query, layer.key, layer.value))
+    q, k, v = (plain(model, p, x) for p in (layer.query, layer.key, layer.value))
     heads = model.config.heads
     if model.config.relative_span:
         relative = relative_positions(model, layer, offsets)
         mixed = model.operators.disentangled_attention(q, k, v, offsets, heads, relative)
+    elif prefixes := model.terms_at(layer.name):
+        mixed = attend_with_prefixes(model.operators, (q, k, v), offsets, heads, where, prefixes)
     else:
         mixed = model.operators.attention(q, k, v, offsets, heads, *where)
-    return linear(mixed, layer.output.weight, layer.output.bias, residual=residual, norm=norm)
+    return ended(model, f"{layer.name}.attention", mixed, layer.output, residual, norm)
 
 
 def feed_forward(
@@ -195,11 +244,16 @@ def feed_forward(
     """Compute norm(residual + down(activation(up(x)))).  # [n, hidden] -> [n, hidden]"""
     if layer.up is None or layer.down is None:
         return residual
-    config, linear = model.config, model.operators.linear
+    config = model.config
     last = config.activation if config.final_activation else None
     if layer.gate is None:
-        h = linear(x, layer.up.weight, layer.up.bias, config.activation)  # [n, intermediate]
+        h = plain(model, layer.up, x, config.activation)  # [n, intermediate]
     else:
-        h = linear(x, layer.gate.weight, layer.gate.bias, config.activation)
-        h *= linear(x, layer.up.weight, layer.up.bias)
-    return linear(h, layer.down.weight, layer.down.bias, last, residual, norm)
+        h = plain(model, layer.gate, x, config.activation)
+        h *= plain(model, layer.up, x)
+    return ended(model, f"{layer.name}.feed_forward", h, layer.down, residual, norm, last)
+
+
+def plain(model: Model, map: Linear, x: Array, activation: str | None = None) -> Array:
+    """Compute activation(x W + bias), as tasks have it.  # [n, k] -> [n, m]"""
+    return model.operators.linear(x, map.weight, map.bias, activation, terms=map.terms)

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from pageformer.udfs import encoder
+from pageformer.udfs.activations import sigmoid
 from pageformer.udfs.blocks import Array
 from pageformer.udfs.composed import micro_batches
 from pageformer.udfs.encoding import Pulse
 from pageformer.udfs.model import Model
-from pageformer.udfs.operators import sigmoid
 from pageformer.udfs.tokenizer import Tokens
 
 

@@ -4,28 +4,31 @@ Built from a layout (which page and slot holds each block) and the mapped pages;
 but the 1-D ones, which share one bundle.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from pageformer.udfs.blocks import Array, BlockMatrix
 from pageformer.udfs.config import Config
+from pageformer.udfs.edits import Norm, Term
 from pageformer.udfs.layout import BUNDLE, Layout
-from pageformer.udfs.operators import Norm, Operators
+from pageformer.udfs.operators import Operators
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Hold a linear map: weight `[in, out]`, and bias `[out]` where it has one."""
+    """Hold a linear map: weight `[in, out]`, bias `[out]` where it has one, and tasks' edits."""
 
     weight: BlockMatrix
     bias: Array | None
+    terms: Sequence[Term] = ()
 
 
 @dataclass(frozen=True)
 class Layer:
     """Hold one encoder layer."""
 
+    name: str
     query: Linear
     key: Linear
     value: Linear
@@ -39,12 +42,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Model:
-    """Hold one version, ready to run: its config and its tensors on one backend."""
+    """Hold one version, ready to run: its config and its tensors on one backend.
+
+    terms: by site, what tasks change there in the rows of one batch (task_run.py).
+    """
 
     config: Config
     operators: Operators
     matrices: Mapping[str, BlockMatrix]
     vectors: Mapping[str, Array]
+    terms: Mapping[str, Sequence[Term]] = field(default_factory=dict)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -59,7 +66,12 @@ class Model:
 
     def linear(self, name: str) -> Linear:
         """Return the linear map `name`."""
-        return Linear(self.matrices[f"{name}.weight"], self.vectors.get(f"{name}.bias"))
+        weight, bias = self.matrices[f"{name}.weight"], self.vectors.get(f"{name}.bias")
+        return Linear(weight, bias, self.terms_at(name))
+
+    def terms_at(self, site: str) -> Sequence[Term]:
+        """Return what tasks change at a site."""
+        return self.terms.get(site, ())
 
     def norm(self, name: str, eps: float | None = None) -> Norm:
         """Return the layer norm `name`."""
@@ -74,6 +86,7 @@ class Model:
     def _layer(self, name: str) -> Layer:
         feeds = self.config.intermediate > 0
         return Layer(
+            name=name,
             query=self.linear(f"{name}.attention.query"),
             key=self.linear(f"{name}.attention.key"),
             value=self.linear(f"{name}.attention.value"),
