@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pageformer.errors import ServerUnready
 
-DISTRIBUTIONS = ("numpy", "orjson", "psycopg", "tokenizers")
+DISTRIBUTIONS = ("numpy", "orjson", "psycopg", "sentencex", "tokenizers")
 EXTRAS = {  # module -> distribution, copied where they are installed
     "PIL": "pillow",
     "prometheus_client": "prometheus_client",

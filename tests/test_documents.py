@@ -39,7 +39,7 @@ def refusal(session: Session, sql: str, *arguments: object) -> str:
 
 @pytest.mark.parametrize("name", ["bert-mean", "roberta-mean"])
 @pytest.mark.parametrize(("size", "overlap"), [(20, 0), (20, 5), (128, 30), (9, 0)])
-@pytest.mark.parametrize("boundary", ["word", "token"])
+@pytest.mark.parametrize("boundary", ["word", "sentence", "token"])
 @pytest.mark.parametrize("kind", ["paragraphs", "chinese", "emoji", "word of 5000 letters"])
 def test_chunks_are_small_enough_and_leave_nothing_out(
     session: Session, name: str, size: int, overlap: int, boundary: str, kind: str
@@ -70,6 +70,33 @@ def test_chunks_begin_and_end_with_words(session: Session) -> None:
     for _, start, end in rows(session, "select * from chunk(%s, 'bert-mean', 20, 4)", LONG):
         assert start == 0 or not (LONG[start - 1].isalpha() and LONG[start].isalpha())
         assert end == len(LONG) or not (LONG[end - 1].isalpha() and LONG[end].isalpha())
+
+
+def test_chunks_begin_and_end_with_sentences(session: Session) -> None:
+    text = "Dr. Hu sat, e.g. here. It was warm! Was it? 今天天气很好。我们去公园。 No. So it is."
+    found = rows(session, "select chunk from chunk(%s, 'bert-mean', 25, 0, 'sentence')", text)
+    assert " ".join(chunk for (chunk,) in found).split() == text.split()
+    assert all(chunk.endswith((".", "!", "?", "。")) for (chunk,) in found)
+    assert len(found) > 1
+    assert found[0][0].startswith("Dr. Hu sat, e.g. here.")
+
+
+def test_chunks_overlap_by_whole_sentences(session: Session) -> None:
+    text = "It was so. " * 40
+    sql = "select * from chunk(%s, 'bert-mean', 40, 12, 'sentence')"
+    found = rows(session, sql, text)
+    assert {
+        text[start:end] for (_, start, _), (_, _, end) in zip(found[1:], found, strict=False)
+    } == {"It was so. It was so. It was so."}
+
+
+@pytest.mark.parametrize(
+    "text", ["a\u2028b. C\u2003d.\x85 E", "A.\u2007B. " * 9000, "“" * 30000, "\n" * 9]
+)
+def test_sentences_are_found_in_odd_texts(session: Session, text: str) -> None:
+    sql = "select * from chunk(%s, 'bert-mean', boundary => 'sentence')"
+    for chunk, start, end in rows(session, sql, text):
+        assert chunk == text[start:end]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,8 +135,8 @@ def test_sizes_that_cannot_be_are_refused(session: Session, size: int, overlap: 
 
 
 def test_a_boundary_that_is_not_built_says_so(session: Session) -> None:
-    message = refusal(session, "select * from chunk('a', 'bert-mean', boundary => 'sentence')")
-    assert message == "pageformer: boundary 'sentence' is not part of this release"
+    message = refusal(session, "select * from chunk('a', 'bert-mean', boundary => 'page')")
+    assert message == "pageformer: boundary 'page' is not part of this release"
 
 
 # -- late interaction -----------------------------------------------------------------------------

@@ -1,16 +1,17 @@
 """Long documents in pieces that a model takes whole, with the characters that each stands for."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pageformer.errors import InvalidInput, NotBuilt
-from pageformer.udfs import encoding, executor, spi, versions
+from pageformer.udfs import encoding, executor, sentences, spi, versions
 from pageformer.udfs.encoding import Options
 from pageformer.udfs.tokenizer import Tokenizer
 from pageformer.udfs.version import Version
 
 Span = tuple[int, int]  # characters, [start, end)
-BOUNDARIES = ("word", "token")
+BOUNDARIES = ("word", "sentence", "token")
 
 
 @spi.boundary
@@ -74,31 +75,56 @@ def split(
     """Cut a text into pieces of at most `size` tokens, special ones included.
 
     Each begins `overlap` tokens before the end of the last one, or a little more, to begin with a
-    word. Raises InvalidInput and NotBuilt for sizes and boundaries that cannot be.
+    word or a sentence. Raises InvalidInput and NotBuilt for what cannot be.
     """
     size, overlap = most if size is None else size, overlap or 0
-    room = size - tokenizer.specials
+    check(tokenizer, size, overlap, boundary, most)
+    places, room = content_places(tokenizer, text), size - tokenizer.specials
+    starts = sentence_starts(text, places) if boundary == "sentence" else []
+    at_words = boundary != "token"
+    begin = last = 0
+    while last < len(places):
+        spi.pulse()
+        end = fitting(tokenizer, text, places, begin, begin + room, size, at_words)
+        end = sentence_before(starts, end, begin) or end
+        if end <= last:  # all of it was in the last piece
+            begin = last
+            continue
+        yield span(text, places, begin, end)
+        if end == len(places):
+            return
+        back = whole(places, max(end - overlap, begin + 1), begin + 1)
+        back = word_before(places, back, begin + 1) if at_words else back
+        inside = end if end in starts else back  # a whole sentence is not begun inside
+        begin, last = sentence_before(starts, back, begin) or inside, end
+
+
+def check(tokenizer: Tokenizer, size: int, overlap: int, boundary: str | None, most: int) -> None:
+    """Raise InvalidInput or NotBuilt for sizes and boundaries that cannot be."""
     if boundary not in BOUNDARIES:
         raise NotBuilt(
             f"boundary {boundary or 'null'!r} is not part of this release",
             hint=f"one of {', '.join(BOUNDARIES)}",
         )
-    if not (room > 0 and size <= most and 0 <= overlap < room):
+    if not (tokenizer.specials < size <= most and 0 <= overlap < size - tokenizer.specials):
         raise InvalidInput(
             f"chunks of {size} tokens that overlap by {overlap} cannot be",
             hint=f"size from {tokenizer.specials + 1} to {most}, overlap less than it without "
             f"the {tokenizer.specials} special tokens",
         )
-    places = content_places(tokenizer, text)
-    begin = 0
-    while begin < len(places):
-        spi.pulse()
-        end = fitting(tokenizer, text, places, begin, begin + room, size, boundary == "word")
-        yield span(text, places, begin, end)
-        if end == len(places):
-            return
-        back = whole(places, max(end - overlap, begin + 1), begin + 1)
-        begin = word_before(places, back, begin + 1) if boundary == "word" else back
+
+
+def sentence_starts(text: str, places: Sequence[Span]) -> list[int]:
+    """Return the first token of each sentence, and the number of tokens."""
+    firsts = [start for start, _ in places]
+    found = {bisect_left(firsts, start) for start in sentences.starts(text, spi.pulse)}
+    return sorted({*found, len(places)})
+
+
+def sentence_before(starts: Sequence[int], index: int, begin: int) -> int:
+    """Go back to the start of a sentence behind `begin`; 0 where there is none."""
+    found = bisect_right(starts, index) - 1
+    return starts[found] if found >= 0 and starts[found] > begin else 0
 
 
 def content_places(tokenizer: Tokenizer, text: str) -> list[Span]:
