@@ -83,10 +83,7 @@ def test_a_mixed_batch_equals_its_rows_apart(model: Model) -> None:
         together = encoded(model, ids, mix)
         for row, text, own in zip(together, ids, mix, strict=True):
             alone = encoded(model, [text], [own])[0]
-            if model.operators.name == "cpu":
-                assert row.tobytes() == alone.tobytes()
-            else:
-                assert np.abs(row - alone).max() < 1e-6
+            assert np.abs(row - alone).max() < 1e-6 * np.linalg.norm(alone)
 
 
 def test_backends_agree_on_every_kind(model: Model, layout: Layout) -> None:
