@@ -46,9 +46,13 @@ def keep_rows(delta: Delta, keep: npt.NDArray[np.bool_]) -> Delta:
 
 def row_errors(difference: Array, delta: Delta) -> Array:
     """Return each row's squared error, all rows coded.  # [rows]"""
-    scales = from_bfloat16(delta.scales)
-    missed = difference - scales[:, None] * levels(delta.coding, delta.codes)
+    missed = difference - decoded(delta)
     return np.einsum("ij,ij->i", missed, missed)  # type: ignore[no-any-return]
+
+
+def decoded(delta: Delta) -> Array:
+    """Return the difference that codes stand for, all rows coded.  # [rows, cols]"""
+    return from_bfloat16(delta.scales)[:, None] * levels(delta.coding, delta.codes)
 
 
 def to_bfloat16(values: Array) -> Scales:

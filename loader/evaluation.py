@@ -51,19 +51,16 @@ class Evaluation:
         self._ids = [tokenizer.encode(text).ids for text in flat]
         self._reference: Any = None
 
-    def begin(self, original: Arrays) -> dict[str, Array]:
-        """Compute what the original model makes of the examples.
-
-        Returns how often each row of each table is looked up.
-        """
+    def begin(self, original: Arrays) -> "Seen":
+        """Compute what the original model makes of the examples; tell what was seen on the way."""
         watch = Watch()
         model = model_of(self._config, original, watch)
         self._reference = self._outputs(model)
-        return {
-            name: watch.usage(matrix)
-            for name, matrix in model.matrices.items()
-            if id(matrix) in watch.counts
-        }
+        matrices = model.matrices.items()
+        return Seen(
+            {name: watch.usage(m) for name, m in matrices if id(m) in watch.counts},
+            {name: watch.grams[id(m)] for name, m in matrices if id(m) in watch.grams},
+        )
 
     def dropped(self, arrays: Arrays) -> float:
         """Return how much lower the score is than the original's."""
@@ -113,17 +110,31 @@ class Evaluation:
         return vectors
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Tell, by tensor, look-ups per row of tables, and x^T x of the inputs of linear maps."""
+
+    usage: Mapping[str, Array]
+    grams: Mapping[str, Array]  # [in, in]
+
+
 class Watch(Operators):
-    """Note how often each row of a table is looked up, while a model computes."""
+    """Note which rows of tables are looked up and what maps are multiplied by, while computing."""
 
     def __init__(self) -> None:
         self.counts: dict[int, Array] = {}  # id of a matrix -> look-ups per row
+        self.grams: dict[int, Array] = {}  # id of a matrix -> x^T x
 
     def rows(self, ids: Any, table: BlockMatrix) -> Array:
         """Gather rows, noting which."""
         counts = np.bincount(np.asarray(ids), minlength=table.rows).astype(np.float32)
         self.counts[id(table)] = self.counts.get(id(table), np.float32(0)) + counts
         return super().rows(ids, table)
+
+    def matmul(self, x: Array, W: BlockMatrix) -> Array:
+        """Multiply, adding up what by."""
+        self.grams[id(W)] = self.grams.get(id(W), np.float32(0)) + x.T @ x
+        return super().matmul(x, W)
 
     def usage(self, table: BlockMatrix) -> Array:
         """Return the look-ups of each row; one that was not seen counts a little."""

@@ -19,8 +19,9 @@ from pageformer.dedup.delta_pages import difference_name
 from pageformer.dedup.widths import Block, Choice, bisect
 from pageformer.errors import InvalidInput, NotBuilt
 from pageformer.loader.checkpoint import Checkpoint
+from pageformer.loader.compensation import Compensation
 from pageformer.loader.draft import Draft, row_weights
-from pageformer.loader.evaluation import Evaluation, Loss
+from pageformer.loader.evaluation import Evaluation, Loss, Seen
 from pageformer.loader.examples import Examples, Measure, made_examples, read_examples
 from pageformer.loader.head import read_head
 from pageformer.loader.manifest import Manifest
@@ -132,11 +133,11 @@ def plan(
     blocks = {name: draft.block(name) for name in names if name not in stored}
     first_places = {name: draft.places[name][0] for name in blocks}
     similar = Search(cursor, draft.side).nearest(blocks, first_places)
-    usage = choosing.begin(draft.tensors({}))
+    seen = choosing.begin(draft.tensors({}))
     checking.begin(draft.tensors({}))
     within = _Bound(draft, choosing, sharing.max_drop)
     if sharing.rung == "delta":
-        solutions = _as_differences(draft, blocks, similar, usage, within)
+        solutions = _as_differences(draft, blocks, similar, seen, within)
     else:
         solutions = _as_stored(draft, blocks, similar, within)
     for solution in solutions:
@@ -197,11 +198,11 @@ def _as_differences(
     draft: Draft,
     blocks: Mapping[bytes, Array],
     similar: Mapping[bytes, Similar],
-    usage: Mapping[str, Array],
+    seen: Seen,
     within: _Bound,
 ) -> Iterable[_Solution]:
     """Yield solutions in which blocks become differences; ever wider ones, in the end none."""
-    weights = row_weights(draft, blocks, similar, usage)
+    weights = row_weights(draft, blocks, similar, seen.usage)
     related = {
         name: Block(
             blocks[name],
@@ -212,10 +213,11 @@ def _as_differences(
         for name, found in similar.items()
         if found.distance <= RELATED
     }
+    compensation = Compensation(draft, blocks, similar, seen.grams)
 
     def solution(rate: float) -> _Solution:
         chosen = {name: block.choose(rate) for name, block in related.items()}
-        return _differences(draft.side, chosen, similar)
+        return _differences(draft.side, compensation.of(chosen), similar)
 
     rate = bisect(solution, within.holds) if related else None
     for _ in range(STEPS_BACK):
