@@ -23,11 +23,22 @@ OURS = ("pageformer", "pageformer_op")
 
 def setup(plugin: "Plugin") -> None:
     """Register everything; called by Alembic once."""
+    plugin.add_autogenerate_comparator(know_vectors, "schema", priority=DispatchPriority.FIRST)
     plugin.add_autogenerate_comparator(leave_our_schemas, "schema", priority=DispatchPriority.FIRST)
     plugin.add_autogenerate_comparator(compare_models, "autogenerate")
     for operation in vars(operations).values():
         if isinstance(operation, type) and issubclass(operation, ModelOperation):
             renderers.dispatch_for(operation, replace=True)(render)
+
+
+def know_vectors(
+    context: "AutogenContext", changes: "UpgradeOps", schemas: set[str | None]
+) -> PriorityDispatchResult:
+    """Let tables with vectors be read without a warning."""
+    from pageformer.migrations import vector
+
+    vector.register()
+    return PriorityDispatchResult.CONTINUE
 
 
 def leave_our_schemas(

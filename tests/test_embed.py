@@ -430,3 +430,17 @@ def test_the_command_brings_every_known_column_up_to_date(session: Session) -> N
     )  # fmt: skip
     assert stale.stdout == "doc.embedding: 100 texts encoded with tiny\n"
     assert state(session) == ("v2", 100, 0, 0)
+
+
+def test_a_model_that_goes_tells_of_the_columns_that_follow_it(
+    session: Session, database: str
+) -> None:
+    embed(database, DOC)
+    told: list[str | None] = []
+    session.add_notice_handler(lambda notice: told.append(notice.message_primary))
+    session.execute("select pageformer.drop_version('tiny', 'v2')")
+    assert told == []
+    session.execute("select pageformer.drop_version('tiny', 'v1')")
+    assert told == ["the model goes, and with it what is known of public.doc.embedding"]
+    kept = session.execute("select count(*) from doc where embedding is not null").fetchone()
+    assert kept == (100,)

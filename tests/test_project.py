@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import tiny_models
 from conftest import create_database, drop_database
+from same_process import run
 from test_migrations import EXPECTED, facts
 from tuned_models import tune
 
@@ -27,20 +28,26 @@ BIN = Path(sys.executable).parent
 databases = count(1)
 
 
-def run(folder: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_process(folder: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [BIN / program, *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh project, and two versions of a tiny model beside it."""
-    project = tmp_path / "project"
-    assert run(tmp_path, "pageformer", "init", "project").returncode == 0
+    project = tmp_path_factory.mktemp("fresh") / "project"
+    done(run(project.parent, "pageformer", "init", "project"))
     first = tiny_models.write("bert-mean", project / "models")
     tune(first, project / "models" / "tuned", half=True)
     return project
+
+
+@pytest.fixture
+def folder(fresh: Path, tmp_path: Path) -> Path:
+    """A copy of the fresh project."""
+    return shutil.copytree(fresh, tmp_path / "project")
 
 
 @pytest.fixture
@@ -104,18 +111,17 @@ def test_a_round_trip_of_a_real_model_brings_every_bit_back(
 ) -> None:
     """Fresh project, v1, embed, v2, stale rows anew, back, anew: the old vectors, bit for bit."""
     project, tuned = tmp_path / "project", tune(minilm_dir, tmp_path / "tuned", half=True)
-    done(run(tmp_path, "pageformer", "init", "project"))
+    done(run_process(tmp_path, "pageformer", "init", "project"))
     dsns = [
         create_database(cluster, f"round_trip_{place}").replace("pageformer_template", "")
         for place in ("here", "there")
     ]
     try:
         for label, source in (("v1", minilm_dir), ("v2", tuned)):
-            done(
-                run(project, "pageformer", "revision", label, "--model=minilm", f"--load={source}")
-            )
+            arguments = ("revision", label, "--model=minilm", f"--load={source}")
+            done(run_process(project, "pageformer", *arguments))
         here, there = dsns
-        done(run(project, "alembic", "-x", f"dsn={here}", "upgrade", "+2"))
+        done(run_process(project, "alembic", "-x", f"dsn={here}", "upgrade", "+2"))
         rows(
             here,
             "create table doc (id integer primary key, body text, embedding vector(384));"
@@ -126,7 +132,7 @@ def test_a_round_trip_of_a_real_model_brings_every_bit_back(
         assert embed(here, request) == 40
         first = rows(here, held)
 
-        done(run(project, "alembic", "-x", f"dsn={here}", "upgrade", "head"))
+        done(run_process(project, "alembic", "-x", f"dsn={here}", "upgrade", "head"))
         assert rows(here, "select deployed_version from pageformer.models") == [("v2",)]
         rows(here, "insert into doc values (41, 'one more')")
         assert rows(here, "select missing, stale from pageformer.embedded_columns") == [(1, 40)]
@@ -141,17 +147,17 @@ def test_a_round_trip_of_a_real_model_brings_every_bit_back(
         ) == [(0,)]
 
         rows(here, "delete from doc where id = 41")
-        done(run(project, "alembic", "-x", f"dsn={here}", "downgrade", "-1"))
+        done(run_process(project, "alembic", "-x", f"dsn={here}", "downgrade", "-1"))
         assert embed(here, request) == 40
         assert rows(here, held) == first
 
-        done(run(project, "alembic", "-x", f"dsn={here}", "upgrade", "head"))
-        done(run(project, "alembic", "-x", f"dsn={there}", "upgrade", "head"))
+        done(run_process(project, "alembic", "-x", f"dsn={here}", "upgrade", "head"))
+        done(run_process(project, "alembic", "-x", f"dsn={there}", "upgrade", "head"))
         assert hashes(here) == hashes(there)
         assert len(hashes(there)) == 2
         encoded = "select pageformer.encode('a text', 'minilm')::text"
         assert rows(here, encoded) == rows(there, encoded)
-        done(run(project, "alembic", "-x", f"dsn={here}", "check"))
+        done(run_process(project, "alembic", "-x", f"dsn={here}", "check"))
     finally:
         for place in ("here", "there"):
             drop_database(cluster, f"round_trip_{place}")
@@ -374,6 +380,38 @@ def test_models_may_be_declared_in_env_py(
 
 
 # -- branches -------------------------------------------------------------------------------------
+
+
+def test_check_is_clean_after_the_upgrade_of_every_revision(
+    alembic: Project, pageformer: Project, bare_database: str
+) -> None:
+    """One after the other, then as two heads side by side, then merged."""
+
+    def upgraded(target: str = "head") -> None:
+        done(alembic("upgrade", target))
+        assert "No new upgrade operations" in done(alembic("check"))
+        assert facts(bare_database) == EXPECTED.read_text()
+
+    upgraded()
+    revise(pageformer, "v1", "--model", "one", "--load", "models/bert-mean")
+    upgraded()
+    base = revise(pageformer, "v2", "--model", "one", "--load", "models/tuned")
+    upgraded()
+    revise(pageformer, "two", "--model", "two", "--load", "models/tuned")
+    upgraded()
+    done(alembic("revision", "-m", "other branch", "--head", base, "--splice"))
+    upgraded("heads")
+    heads = re.findall(r"^(\w+) \(head\)", done(alembic("current")), re.M)
+    assert len(heads) == 2
+    assert "Multiple head revisions are present" in failed(alembic("upgrade", "head"))
+    done(alembic("merge", "heads", "-m", "both"))
+    upgraded()
+    for _step in range(2):
+        done(alembic("downgrade", base))
+        assert [(name, label) for name, label, _ in versions(bare_database)] == [
+            ("one", "v1"), ("one", "v2")
+        ]  # fmt: skip
+        upgraded()
 
 
 def test_branches_of_model_revisions_merge_and_two_heads_are_told_apart(

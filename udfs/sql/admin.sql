@@ -200,6 +200,25 @@ as $$
         0, get_byte(head.count, 0) + 256 * get_byte(head.count, 1) - 1) i
 $$;
 
+-- Columns that follow a model stay when it goes, with their vectors; what made these is forgotten.
+create or replace function pageformer.tell_of_followers(model_id integer) returns void
+language plpgsql stable parallel safe
+set search_path = pg_catalog, pageformer, pg_temp
+as $$
+declare
+    followers text;
+begin
+    select string_agg(format('%s.%I', c.relation, c.output), ', ' order by c.relation::text, c.output)
+    into followers
+    from pageformer.embedded_column c where c.model_id = tell_of_followers.model_id;
+    if followers is not null then
+        raise warning using
+            message = format('the model goes, and with it what is known of %s', followers),
+            hint = 'the vectors stay; with a model there again: pageformer embed --table … --model …';
+    end if;
+end
+$$;
+
 -- The last version takes the model with it. A block goes when no version has it and no difference is
 -- based on it, a page when its last placement goes: what is shared stays.
 create or replace function pageformer.drop_version(model text, version text) returns void
@@ -228,6 +247,7 @@ begin
     end if;
     perform refuse_while_named(dropped.id);
     perform refuse_while_edited(dropped.id);
+    perform tell_of_followers(dropped.model_id) where others is null;
 
     blocks := array(select distinct unnest(t.grid)
                     from pageformer.tensor t where t.version_id = dropped.id);
@@ -304,7 +324,7 @@ revoke execute on function
     pageformer.find_model(text), pageformer.find_version(text, text), pageformer.lock_blocks(),
     pageformer.set_deployed(integer, integer), pageformer.objects_naming(integer),
     pageformer.refuse_while_named(integer),
-    pageformer.delta_bases(bytea),
+    pageformer.delta_bases(bytea), pageformer.tell_of_followers(integer),
     pageformer.deploy(text, text), pageformer.rename_model(text, text),
     pageformer.drop_version(text, text), pageformer.grant_use(text, text),
     pageformer.revoke_use(text, text)
@@ -313,7 +333,7 @@ grant execute on function
     pageformer.find_model(text), pageformer.find_version(text, text), pageformer.lock_blocks(),
     pageformer.set_deployed(integer, integer), pageformer.objects_naming(integer),
     pageformer.refuse_while_named(integer),
-    pageformer.delta_bases(bytea),
+    pageformer.delta_bases(bytea), pageformer.tell_of_followers(integer),
     pageformer.deploy(text, text), pageformer.rename_model(text, text),
     pageformer.drop_version(text, text), pageformer.grant_use(text, text),
     pageformer.revoke_use(text, text)
