@@ -116,7 +116,7 @@ def test_encode_pinned_serves_an_expression_index(session: Any) -> None:
 @pytest.mark.parametrize(
     ("option", "state", "message"),
     [
-        ("task => 'legal'", "0A000", "tasks are not part of this release"),
+        ("task => 'legal'", "42704", 'minilm@v1 has no task "legal"'),
         ("dimensions => 0", "22023", "dimensions is 0, but this model has 384"),
         ("dimensions => 385", "22023", "dimensions is 385, but this model has 384"),
         ("prompt_name => 'query'", "42704", 'this model has no prompt "query"'),
@@ -128,11 +128,6 @@ def test_encode_pinned_serves_an_expression_index(session: Any) -> None:
 def test_options_are_refused_clearly(session: Any, option: str, state: str, message: str) -> None:
     for call in (f"encode('a', 'minilm', {option})", f"encode_batch('{{a}}', 'minilm', {option})"):
         assert refusal(session, f"select {call}")[:2] == (state, f"pageformer: {message}")
-
-
-def test_a_task_per_input_is_refused_until_tasks_exist(session: Any) -> None:
-    state, _, _ = refusal(session, "select encode_batch('{a}', 'minilm', tasks => '{legal}')")
-    assert state == "0A000"
 
 
 def test_a_prompt_stands_in_front_of_the_text(session: Any) -> None:

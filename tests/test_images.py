@@ -183,7 +183,7 @@ def test_a_model_that_does_not_resize_wants_its_own_size(session: Session, tmp_p
         ("tokenize('a', 'vit-odd')", "this model has no tokenizer: it encodes images, not text"),
         ("classify_image('\\x00', 'vit-odd')", "vit-odd does not have a head that classifies im"),
         ("encode_image('\\x00', 'vit-odd', 97)", "dimensions is 97, but this model has 96"),
-        ("encode_image('\\x00', 'vit-odd', task => 'a')", "tasks are not part of this release"),
+        ("encode_image('\\x00', 'vit-odd', task => 'a')", "this function takes no task"),
     ],
 )
 def test_a_model_of_the_other_kind_says_so(session: Session, call: str, message: str) -> None:

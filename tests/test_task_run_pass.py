@@ -97,8 +97,8 @@ def test_backends_agree_on_every_kind(model: Model, layout: Layout) -> None:
 
 def test_states_leave_virtual_tokens_out(model: Model) -> None:
     [ids] = sequences(model, (6,))
-    made = composed.ComposedEncoder(model)
-    assert len(made.states(ids, None, None, lambda: None, task(model, "prompt"))) == 6
+    made = composed.ComposedEncoder(model, [task(model, "prompt")])
+    assert len(made.states(ids, None, None, lambda: None)) == 6
 
 
 @pytest.mark.parametrize("kind", tiny_tasks.ADDED)

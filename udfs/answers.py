@@ -1,17 +1,18 @@
 """What the SQL functions of heads call: labels, ranks, missing words, sparse vectors."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pageformer.errors import InvalidInput, NotBuilt
 from pageformer.udfs import encoding, server, spi, threads, versions
 from pageformer.udfs.encoding import Options
-from pageformer.udfs.tokenizer import Tokens
+from pageformer.udfs.tokenizer import Tokenizer, Tokens
 from pageformer.udfs.version import Version
 from pageformer.udfs.versions import Resolved
 
 if TYPE_CHECKING:  # NumPy, which other functions do without
     from pageformer.udfs.blocks import Array
+    from pageformer.udfs.task_run import Task
 
 WHAT = {
     "sequence": "a head that classifies texts",
@@ -40,23 +41,27 @@ def classify_batch(
     tasks: Sequence[str | None] | None,
 ) -> list[tuple[int, str, float]]:
     """Return (index, label, score) of every label of every text, index from 1."""
-    Options().with_tasks(tasks)
-    return classified(inputs or [], model, task, truncate)
+    return classified(inputs or [], model, task, truncate, tasks)
 
 
 def classified(
-    inputs: Sequence[str | None], model: str | None, task: str | None, truncate: str | None
+    inputs: Sequence[str | None],
+    model: str | None,
+    task: str | None,
+    truncate: str | None,
+    tasks: Sequence[str | None] | None = None,
 ) -> list[tuple[int, str, float]]:
     """Classify texts; null has no labels."""
     present = [(i, text) for i, text in enumerate(inputs, start=1) if text is not None]
     text = present[0][1] if present else None
-    resolved, version, head = opened(model, "sequence", task, text)
-    tokens = [version.tokenizer.encode(text, truncate) for _, text in with_pulse(present)]
-    scores = sequence_scores(resolved, version, tokens, head["scores"])
+    answering = opened(model, "sequence", Options(task=task).tasks_of(inputs, tasks), text)
+    tokens = [answering.tokenizer.encode(text, truncate) for _, text in with_pulse(present)]
+    rows = zip(present, answering.heads, sequence_logits(answering, tokens), strict=True)
     answer = []
-    for (i, _), row in zip(present, scores, strict=True):
-        rows = zip(head["labels"], row.tolist(), strict=True)
-        answer += [(i, label, score) for label, score in sorted(rows, key=lambda r: -r[1])]
+    for (i, _), head, logits in rows:
+        scores = head_module().scored(logits, head["scores"]).tolist()
+        labelled = zip(head["labels"], scores, strict=True)
+        answer += [(i, label, score) for label, score in sorted(labelled, key=lambda r: -r[1])]
     return answer
 
 
@@ -71,19 +76,23 @@ def rerank(
     """Return (index, score) of every document, the best first; null has no score, and is last."""
     if query is None or documents is None:
         return []
-    resolved, version, head = opened(model, "sequence", task, query)
+    present = [(i, text) for i, text in enumerate(documents, start=1) if text is not None]
+    answering = opened(model, "sequence", [task] * max(len(present), 1), query)
+    head = answering.heads[0]
     if len(head["labels"]) != 1:
         raise InvalidInput(
-            f"{resolved.model} has {len(head['labels'])} labels, not one score",
+            f"{answering.resolved.model} has {len(head['labels'])} labels, not one score",
             hint="rerank with a cross-encoder, or call pageformer.classify",
         )
-    present = [(i, text) for i, text in enumerate(documents, start=1) if text is not None]
     pairs = [
-        version.tokenizer.encode_pair(query, text, truncate) for _, text in with_pulse(present)
+        answering.tokenizer.encode_pair(query, text, truncate) for _, text in with_pulse(present)
     ]
-    scores = sequence_scores(resolved, version, pairs, head.get("rank", "sigmoid"))
+    how = head.get("rank", "sigmoid")
+    scores = [
+        float(head_module().scored(logits, how)[0]) for logits in sequence_logits(answering, pairs)
+    ]
     ranked: list[tuple[int, float | None]] = [
-        (present[i][0], float(scores[i, 0])) for i in (-scores[:, 0]).argsort(kind="stable")
+        (present[i][0], scores[i]) for i in sorted(range(len(scores)), key=lambda i: -scores[i])
     ]
     absent = [i for i, text in enumerate(documents, start=1) if text is None]
     return [*ranked, *((i, None) for i in absent)]
@@ -96,11 +105,13 @@ def classify_tokens(
     """Return (index, token, label, score, start_offset, end_offset) of every token of the text."""
     if input is None:
         return []
-    resolved, version, head = opened(model, "tokens", task, input)
-    tokens = version.tokenizer.encode_placed(input, truncate)
-    server.tell_cuts(resolved, version, [tokens])
+    answering = opened(model, "tokens", [task], input)
+    version, head = answering.version, answering.heads[0]
+    tokens = answering.tokenizer.encode_placed(input, truncate)
+    answering.tell_cuts([tokens])
     heads = head_module()
-    scores = heads.scored(heads.token_logits(version.model, tokens, spi.pulse), "softmax")
+    logits = heads.token_logits(version.model, tokens, spi.pulse, answering.tasks[0])
+    scores = heads.scored(logits, "softmax")
     likeliest, text_of = scores.argmax(axis=1).tolist(), version.tokenizer.text_of
     rows = zip(tokens.ids, likeliest, scores.max(axis=1).tolist(), tokens.places or (), strict=True)
     return [
@@ -121,16 +132,17 @@ def fill_mask(
     """Return (index, token, score) of the likeliest words for each mask, index from 1."""
     if input is None:
         return []
-    resolved, version, _ = opened(model, "words", task, input)
-    mask = version.tokenizer.mask
-    tokens = version.tokenizer.encode(input, truncate)
-    server.tell_cuts(resolved, version, [tokens])
+    answering = opened(model, "words", [task], input)
+    version, mask = answering.version, answering.tokenizer.mask
+    tokens = answering.tokenizer.encode(input, truncate)
+    answering.tell_cuts([tokens])
     at = [i for i, id in enumerate(tokens.ids) if id == mask]
     if not at:
         name = version.tokenizer.text_of(mask)
         raise InvalidInput("the input has no mask", hint=f"put {name} where a word is missing")
     heads = head_module()
-    scores = heads.scored(heads.word_logits(version.model, tokens, spi.pulse, at), "softmax")
+    logits = heads.word_logits(version.model, tokens, spi.pulse, at, answering.tasks[0])
+    scores = heads.scored(logits, "softmax")
     best = (-scores).argsort(axis=1, kind="stable")[:, : max(candidates or 0, 0)]
     return [
         (i, version.tokenizer.text_of(int(word)), float(row[word]))
@@ -147,10 +159,11 @@ def encode_sparse(
     if input is None:
         return None
     chosen = Options(*options)
-    resolved, version, head = opened(model, "words", chosen.task, input)
+    answering = opened(model, "words", [chosen.task], input)
+    version, head = answering.version, answering.heads[0]
     if "sparse" not in head:
         raise NotBuilt(
-            f"{resolved.model} makes no sparse vectors",
+            f"{answering.resolved.model} makes no sparse vectors",
             hint="load a SPLADE model with its modules.json",
         )
     if nonzeros is None or not 1 <= nonzeros <= MOST_NONZEROS:
@@ -159,10 +172,10 @@ def encode_sparse(
             hint="an hnsw index takes vectors of at most 1000",
         )
     prompted = encoding.prompted(version.config, input, chosen)
-    tokens = version.tokenizer.encode(prompted, chosen.truncate)
-    server.tell_cuts(resolved, version, [tokens])
+    tokens = answering.tokenizer.encode(prompted, chosen.truncate)
+    answering.tell_cuts([tokens])
     heads = head_module()
-    logits = heads.word_logits(version.model, tokens, spi.pulse)
+    logits = heads.word_logits(version.model, tokens, spi.pulse, None, answering.tasks[0])
     weights = heads.sparse(
         logits, head["sparse"]["pooling"], head["sparse"]["activation"], nonzeros
     )
@@ -173,31 +186,57 @@ def encode_sparse(
 # -- shared by the functions above ----------------------------------------------------------------
 
 
+class Answering(NamedTuple):
+    """Hold what answers: a version, the task and the head of each input, and the tokenizer."""
+
+    resolved: Resolved
+    version: Version
+    tokenizer: Tokenizer
+    tasks: "Sequence[Task | None]"
+    heads: list[dict[str, Any]]
+
+    def tell_cuts(self, tokens: Sequence[Tokens]) -> None:
+        """Warn once per statement that inputs were cut."""
+        server.tell_cuts(self.resolved, self.version, tokens, self.tokenizer.limit)
+
+
 def opened(
-    model: str | None, need: str, task: str | None, text: str | None
-) -> tuple[Resolved, Version, dict[str, Any]]:
-    """Resolve a model and make it ready; raise NotBuilt unless it has the head that is needed."""
+    model: str | None, need: str, names: Sequence[str | None], text: str | None
+) -> Answering:
+    """Resolve a model and tasks; raise NotBuilt unless each has the head that is needed."""
     resolved = versions.resolve(model, text)
     version = versions.ready(resolved)
-    Options(task=task).check(version.config)
-    head = version.config.head
+    tokenizer = version.tokenizer
+    tasks: list[Task | None] = [None] * len(names)
+    if any(name is not None for name in names):
+        with threads.kept_out():
+            from pageformer.udfs import tasks as running
+        tasks = running.chosen(resolved, version, names)
+        tokenizer = running.tokenizer(version, tasks)
+    heads = [version.config.head if task is None else task.head for task in tasks]
+    for head in heads or [version.config.head]:
+        check_head(resolved, head, need)
+    return Answering(resolved, version, tokenizer, tasks, heads)
+
+
+def check_head(resolved: Resolved, head: dict[str, Any], need: str) -> None:
+    """Raise NotBuilt unless a head does what is needed."""
     if head.get("task") != need:
         has = WHAT[head["task"]] if head else "no head"
         raise NotBuilt(
             f"{resolved.model} does not have {WHAT[need]}",
             hint=f"it has {has}; a head is loaded where config.json names it in architectures",
         )
-    return resolved, version, head
 
 
-def sequence_scores(
-    resolved: Resolved, version: Version, tokens: Sequence[Tokens], how: str
-) -> "Array":
-    """Tell of cuts, and compute the scores of sequences.  # -> [sequences, labels]"""
-    server.tell_cuts(resolved, version, tokens)
-    heads = head_module()
-    scores: Array = heads.scored(heads.sequence_logits(version.model, tokens, spi.pulse), how)
-    return scores
+def sequence_logits(answering: Answering, tokens: Sequence[Tokens]) -> "list[Array]":
+    """Tell of cuts, and compute the logits of sequences.  # -> sequences x [labels]"""
+    answering.tell_cuts(tokens)
+    model, tasks = answering.version.model, answering.tasks
+    computed: list[Array] = head_module().sequence_logits(
+        model, tokens, spi.pulse, tasks if any(tasks) else None
+    )
+    return computed
 
 
 def with_pulse(texts: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str]]:

@@ -42,7 +42,7 @@ def encode_chunks(
     """Return (chunk, start_offset, end_offset, embedding) of each piece, in order."""
     if input is None:
         return []
-    resolved, chosen = versions.resolve(model, input), Options(*options)
+    resolved, chosen = versions.resolve(model, input), Options(*options).without_task()
     version = versions.ready(resolved)
     most = version.tokenizer.limit - prompt_size(version, chosen)
     spans = list(split(version.tokenizer, input, size, overlap, boundary, most))

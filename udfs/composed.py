@@ -21,10 +21,14 @@ BATCH_TOKENS = 1024  # computed at once: bounds memory, and the time to notice a
 
 
 class ComposedEncoder:
-    """Turn token ids into texts of vectors by composing operators."""
+    """Turn token ids into texts of vectors by composing operators.
 
-    def __init__(self, model: Model) -> None:
+    tasks: of each sequence, in order; None: of none.
+    """
+
+    def __init__(self, model: Model, tasks: Tasks = None) -> None:
         self._model = model
+        self._tasks = tasks
 
     def vectors(
         self,
@@ -33,7 +37,6 @@ class ComposedEncoder:
         normalized: bool | None,
         pulse: Pulse,
         skip: int = 0,
-        tasks: Tasks = None,
     ) -> list[str]:
         """Encode sequences of token ids, in order; the first `skip` tokens are not pooled."""
         if self._model.config.late:
@@ -41,19 +44,14 @@ class ComposedEncoder:
                 "this model makes a vector of every token, not one of a text",
                 hint="call pageformer.encode_tokens(input, model, prompt_name => 'document')",
             )
-        vectors = encode(self._model, list(sequences), pulse, skip, tasks)
+        vectors = encode(self._model, list(sequences), pulse, skip, self._tasks)
         return told(self._model, vectors, dimensions, normalized)
 
     def states(
-        self,
-        ids: Sequence[int],
-        dimensions: int | None,
-        normalized: bool | None,
-        pulse: Pulse,
-        task: Task | None = None,
+        self, ids: Sequence[int], dimensions: int | None, normalized: bool | None, pulse: Pulse
     ) -> list[str]:
         """Compute the state of each token, before pooling; virtual tokens are left out."""
-        model, batch = tasked(self._model, [ids], [task])
+        model, batch = tasked(self._model, [ids], None, self._tasks or [None])
         states = model.operators.to_host(encoder.token_states(model, batch, pulse))
         states = states[len(states) - len(ids) :]
         return [vector_text(v) for v in finish(self._model, states, dimensions, bool(normalized))]
@@ -76,7 +74,8 @@ def encode(
         raise NotBuilt("a prompt that is not pooled does not go with a task of virtual tokens")
     pooled = np.empty((len(sequences), model.config.full_dimension), np.float32)
     for members in batches([len(ids) for ids in sequences], tasks):
-        edited, batch = tasked(model, [sequences[i] for i in members], [of[i] for i in members])
+        own = [of[i] for i in members]
+        edited, batch = tasked(model, [sequences[i] for i in members], None, own)
         pooled[members] = model.operators.to_host(encoder.encode(edited, batch, pulse, skip))
     return pooled
 

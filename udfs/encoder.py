@@ -6,7 +6,7 @@ batch: one `[tokens, hidden]` matrix and the offsets of its sequences.
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,11 +32,12 @@ class Batch(NamedTuple):
     first: Sequence[int] | None = None  # [sequences], where positions begin, all 0 by default
 
 
-def join(sequences: Sequence[Sequence[int]]) -> Batch:
-    """Put sequences of token ids one after another."""
+def join(sequences: Sequence[Sequence[int]], types: Sequence[Sequence[int]] | None = None) -> Batch:
+    """Put sequences of token ids one after another, and their tokens' types."""
     offsets = np.cumsum([0, *map(len, sequences)])
-    ids = np.fromiter((i for ids in sequences for i in ids), np.intp, offsets[-1])
-    return Batch(ids, offsets.tolist())
+    ids = np.fromiter(chain.from_iterable(sequences), np.intp, offsets[-1])
+    kinds = None if types is None else np.fromiter(chain.from_iterable(types), np.intp, len(ids))
+    return Batch(ids, offsets.tolist(), kinds)
 
 
 def encode(model: Model, batch: Batch, pulse: Pulse, skip: int = 0) -> Array:

@@ -53,16 +53,30 @@ class Options:
     normalized: bool | None = None
     truncate: str | None = "right"
 
-    def with_tasks(self, tasks: Sequence[str | None] | None) -> "Options":
-        """Add a task per input; raise NotBuilt unless there is none."""
-        if tasks is not None:
-            raise NotBuilt("tasks are not part of this release", hint="leave out the option tasks")
+    def tasks_of(
+        self, inputs: Sequence[str | None], tasks: Sequence[str | None] | None = None
+    ) -> list[str | None]:
+        """Name the task of each input that is there; raise InvalidInput where that is not told."""
+        if tasks is None:
+            tasks = [self.task] * len(inputs)
+        elif self.task is not None:
+            raise InvalidInput("task and tasks are both given", hint="give one of them, or neither")
+        elif len(tasks) != len(inputs):
+            raise InvalidInput(
+                f"there are {len(tasks)} tasks for {len(inputs)} inputs",
+                hint="name one for each input, or null for none",
+            )
+        pairs = zip(inputs, tasks, strict=True)
+        return [task for text, task in pairs if text is not None]
+
+    def without_task(self) -> "Options":
+        """Return these options; raise NotBuilt where they name a task."""
+        if self.task is not None:
+            raise NotBuilt("this function takes no task", hint="leave out the option task")
         return self
 
     def check(self, config: Config) -> None:
-        """Raise InvalidInput or NotBuilt for options that this version cannot follow."""
-        if self.task is not None:
-            raise NotBuilt("tasks are not part of this release", hint="leave out the option task")
+        """Raise InvalidInput for options that this version cannot follow."""
         if self.dimensions is not None and not 1 <= self.dimensions <= config.dimension:
             raise InvalidInput(
                 f"dimensions is {self.dimensions}, but this model has {config.dimension}",
@@ -77,8 +91,8 @@ class Options:
 def prompted(config: Config, text: str, options: Options) -> str:
     """Check the options, and put the prompt that they choose in front of a text.
 
-    Raises InvalidInput or NotBuilt for options that cannot be followed, and UnknownName for a
-    prompt name that the model does not have.
+    Raises InvalidInput for options that cannot be followed, and UnknownName for a prompt name that
+    the model does not have.
     """
     return prompt_of(config, options) + text
 

@@ -20,7 +20,7 @@ def encode_image(
     """Encode one image as SQL's text for a vector; null for null."""
     if image is None:
         return None
-    version = ready(model, Options(task=task, dimensions=dimensions))
+    version = ready(model, Options(task=task, dimensions=dimensions).without_task())
     patches = pixels.patches(image, version.config.image)
     pooled = encoder.encode_images(version.model, patches[None], spi.pulse)
     vectors = version.model.operators.to_host(pooled)
@@ -35,7 +35,7 @@ def classify_image(
     """Return (label, score) of every label, the likeliest first."""
     if image is None:
         return []
-    version = ready(model, Options(task=task))
+    version = ready(model, Options(task=task).without_task())
     head = version.config.head
     if not head:
         raise NotBuilt(

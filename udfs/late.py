@@ -21,7 +21,7 @@ def encode_tokens(
 ) -> list[tuple[int, str, str]]:
     """Return (index, token, embedding) of every token that is compared, index from 1."""
     config, task = version.config, task_of(version.config, options)
-    prompted = encoding.prompted(config, text, options)
+    prompted = encoding.prompted(config, text, options.without_task())
     limit = config.late["lengths"].get(task, version.tokenizer.limit)
     tokens = version.tokenizer.within(limit).encode(prompted, options.truncate)
     server.tell_cuts(resolved, version, [tokens], limit)

@@ -9,8 +9,8 @@ from pageformer.udfs import threads
 
 with threads.kept_out():
     from pageformer.udfs import encoding, executor, spi, versions
-    from pageformer.udfs.encoding import Options
-    from pageformer.udfs.tokenizer import Tokens
+    from pageformer.udfs.encoding import Encoder, Options
+    from pageformer.udfs.tokenizer import Tokenizer, Tokens
     from pageformer.udfs.version import Version
     from pageformer.udfs.versions import Resolved
 
@@ -52,22 +52,21 @@ def encode_batch(
     if inputs is None:
         return None
     resolved = versions.resolve(model, next((text for text in inputs if text is not None), None))
-    version, chosen = versions.ready(resolved), Options(*options).with_tasks(tasks)
+    version, chosen = versions.ready(resolved), Options(*options)
     present = [i for i, text in enumerate(inputs) if text is not None]
     tokens: list[Tokens] = []
+    encoder, tokenizer = runner(resolved, version, chosen.tasks_of(inputs, tasks))
 
     def sequences() -> Iterator[list[int]]:
         for i in present:
             spi.pulse()
             prompted = encoding.prompted(version.config, inputs[i] or "", chosen)
-            tokens.append(version.tokenizer.encode(prompted, chosen.truncate))
+            tokens.append(tokenizer.encode(prompted, chosen.truncate))
             yield tokens[-1].ids
 
     skip = not_pooled(version, chosen)
-    vectors = executor.encoder(resolved, version).vectors(
-        sequences(), chosen.dimensions, chosen.normalized, spi.pulse, skip
-    )
-    tell_cuts(resolved, version, tokens)
+    vectors = encoder.vectors(sequences(), chosen.dimensions, chosen.normalized, spi.pulse, skip)
+    tell_cuts(resolved, version, tokens, tokenizer.limit)
     answer: list[str | None] = [None] * len(inputs)
     for i, vector in zip(present, vectors, strict=True):
         answer[i] = vector
@@ -88,9 +87,9 @@ def encode_tokens(
             from pageformer.udfs import late  # NumPy, which other models do without
         return late.encode_tokens(resolved, version, input, chosen)
     prompted = encoding.prompted(version.config, input, chosen)
-    tokens = version.tokenizer.encode(prompted, chosen.truncate)
-    tell_cuts(resolved, version, [tokens])
-    encoder = executor.encoder(resolved, version)
+    encoder, tokenizer = runner(resolved, version, [chosen.task])
+    tokens = tokenizer.encode(prompted, chosen.truncate)
+    tell_cuts(resolved, version, [tokens], tokenizer.limit)
     states = encoder.states(tokens.ids, chosen.dimensions, chosen.normalized, spi.pulse)
     return [
         (i, version.tokenizer.text_of(id), state)
@@ -149,12 +148,12 @@ def encode_one(
     """Encode one text as SQL's text for a vector."""
     version = versions.ready(resolved, fixed)
     prompted = encoding.prompted(version.config, text, options)
-    tokenize = version.tokenizer.encode_end if more else version.tokenizer.encode
+    encoder, tokenizer = runner(resolved, version, [options.task], fixed)
+    tokenize = tokenizer.encode_end if more else tokenizer.encode
     tokens = tokenize(prompted, options.truncate)
     if tokens is None:
         return None
-    tell_cuts(resolved, version, [tokens])
-    encoder = version.encoder if fixed else executor.encoder(resolved, version)
+    tell_cuts(resolved, version, [tokens], tokenizer.limit)
     [vector] = encoder.vectors(
         [tokens.ids],
         options.dimensions,
@@ -167,6 +166,18 @@ def encode_one(
 
 # The answers to the last few calls of this very statement; errors are not kept.
 encode_repeated = lru_cache(maxsize=8)(encode_one)
+
+
+def runner(
+    resolved: Resolved, version: Version, tasks: Sequence[str | None], fixed: bool = False
+) -> tuple[Encoder, Tokenizer]:
+    """Return what encodes sequences that have these tasks, and what makes their tokens."""
+    if any(task is not None for task in tasks):
+        with threads.kept_out():
+            from pageformer.udfs import tasks as running  # NumPy, which other calls do without
+        return running.runner(resolved, version, tasks)
+    encoder = version.encoder if fixed else executor.encoder(resolved, version)
+    return encoder, version.tokenizer
 
 
 def not_pooled(version: Version, options: Options) -> int:

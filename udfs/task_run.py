@@ -54,6 +54,11 @@ class Task:
         return len(self.edits.get("embeddings", ()))
 
     @property
+    def positions(self) -> int:
+        """Count the positions that tokens cannot have any more."""
+        return max(self.prompt_tokens, self.config.first_position)
+
+    @property
     def head(self) -> dict[str, Any]:
         """Return the description of the head that answers for this task."""
         return self.config.head or self.model.config.head
@@ -212,15 +217,23 @@ def edited(model: Model, offsets: Sequence[int], tasks: Sequence[Task | None]) -
 
 
 def tasked(
-    model: Model, sequences: Sequence[Sequence[int]], tasks: Sequence[Task | None]
+    model: Model,
+    sequences: Sequence[Sequence[int]],
+    types: Sequence[Sequence[int]] | None,
+    tasks: Sequence[Task | None],
 ) -> tuple[Model, Batch]:
-    """Join sequences that are sorted by task, virtual tokens in front, and edit the version."""
+    """Join sequences that are sorted by task, virtual tokens in front, and edit the version.
+
+    types: of the sequences' tokens; virtual ones have type 0.
+    """
     if not any(tasks):
-        return model, join(sequences)
+        return model, join(sequences, types)
     # An id that stands for a virtual token, whose row is replaced: any but that of padding.
     virtual = 0 if model.config.padding_id else 1
     ahead = [0 if task is None else task.prompt_tokens for task in tasks]
     whole = [[virtual] * n + list(ids) for n, ids in zip(ahead, sequences, strict=True)]
     first = [0 if task is None else task.config.first_position for task in tasks]
-    batch = join(whole)._replace(first=first if any(first) else None)
+    if types is not None:
+        types = [[0] * n + list(own) for n, own in zip(ahead, types, strict=True)]
+    batch = join(whole, types)._replace(first=first if any(first) else None)
     return edited(model, batch.offsets, tasks), batch

@@ -4,6 +4,7 @@ Nothing here knows how rows are fetched: `rows` runs a query of queries.sql, thr
 server and through a connection outside of it.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from pageformer.udfs.tokenizer import Tokenizer
 if TYPE_CHECKING:  # NumPy, which the compiled path does without
     from pageformer.udfs.blocks import Array
     from pageformer.udfs.model import Model
+    from pageformer.udfs.tasks import OpenTask
 
 Rows = Callable[..., list[dict[str, Any]]]  # the name of a query, its arguments -> its rows
 
@@ -39,7 +41,8 @@ class Version:
         self.pages = sorted({(row["page_hash"], row["format"]) for row in places})
         self._views = cache.open(self.pages)
         backends.prepare(backend, cache.shared_memory)
-        self._backend, self._compute = backend, compute
+        self._backend, self.compute = backend, compute
+        self.tasks: OrderedDict[bytes, OpenTask] = OrderedDict()  # by hash
         self._made: list[Page] = []
         self._made_views: list[memoryview] = []
         self._layout = Layout(
@@ -53,7 +56,7 @@ class Version:
     @cached_property
     def encoder(self) -> LocalEncoder:
         """Return what turns token ids into vectors."""
-        return backends.encoder(self._backend, self._layout, self._compute, self._share)
+        return backends.encoder(self._backend, self._layout, self.compute, self._share)
 
     def _share(self, form: str, digest: bytes, make: Callable[[], bytes]) -> memoryview:
         """Keep what the backend makes of blocks where all connections find it."""
@@ -97,6 +100,9 @@ class Version:
 
     def close(self) -> None:
         """Let go of the mapped pages."""
+        for task in self.tasks.values():
+            self.cache.close(task.pages)
+        self.tasks.clear()
         for name in ("encoder", "model", "_layout", "_views", "_made_views"):
             self.__dict__.pop(name, None)
         self.cache.close([*self.pages, *self._made])
