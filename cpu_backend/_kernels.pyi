@@ -4,6 +4,10 @@ from typing import Any
 ReadableBuffer = Any  # bytes, a memoryview, an array of NumPy's, whose stubs do not tell
 WriteableBuffer = Any
 
+FLOAT32: int
+BFLOAT16: int
+INT8: int
+
 class Matrix:
     def __new__(
         cls, blocks: Sequence[ReadableBuffer], rows: int, cols: int, side: int
@@ -25,7 +29,6 @@ class Encoder:
         norm: tuple[ReadableBuffer, ReadableBuffer],
         layers: tuple[tuple[object, ...], ...],
         relative: ReadableBuffer | None,
-        narrow: bool,
     ) -> Encoder: ...
 
 class Job:
@@ -43,7 +46,7 @@ def variants() -> list[str]: ...
 def heed_postgres() -> bool: ...
 def interrupt(stop: bool, /) -> None: ...
 def share(slots: WriteableBuffer, cores: int, /) -> None: ...
-def panels(matrix: Matrix, /) -> bytes: ...
+def panels(matrix: Matrix, form: int, /) -> bytes: ...
 def vector_text(floats: ReadableBuffer, /) -> str: ...
 def linear(
     variant: str,

@@ -9,26 +9,34 @@ import math
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from pageformer.cpu_backend import _kernels as kernels
+from pageformer.errors import NotBuilt
 from pageformer.udfs.config import Config
 from pageformer.udfs.encoding import Pulse
 from pageformer.udfs.layout import BUNDLE, MAX_DISTANCE, Layout, TensorRow
 
-# Weights in bfloat16, by the name of what they are made of; kept where others find them as well.
-Panels = Callable[[bytes, kernels.Matrix], Any]
-
-
 # (form, digest of the sources, how to make it) -> the bytes, kept for all connections.
 Share = Callable[[str, bytes, Callable[[], bytes]], memoryview]
-PANELS = "bf16panels"  # a form of the page cache; its layout is that of kernels/matmul_bf16.c
+
+# Panels of weights are a form of the page cache; the layouts are those of kernels/panels.c.
+NARROW = {"bfloat16": (kernels.BFLOAT16, "bf16panels"), "int8": (kernels.INT8, "int8panels")}
+
+# Computed in bfloat16 where the others are in int8: half of what int8 is off comes from here.
+SENSITIVE = "attention.value"
+
+
+def not_shared(form: str, digest: bytes, make: Callable[[], bytes]) -> memoryview:
+    """Keep panels in this process alone."""
+    return memoryview(make())
 
 
 class Tensors:
     """View the tensors of a version in its mapped pages."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, compute: str, share: Share) -> None:
+        self._compute = compute
+        self._share = share
         self._side = layout.side
         self._rows = {row.name: row for row in layout.rows}
         self._places = layout.places
@@ -55,11 +63,15 @@ class Tensors:
         offset = row.bundle_offset or 0
         return self._bundle[offset : offset + row.shape[0]]
 
-    def linear(self, name: str, panels: Panels | None) -> tuple[object, object, object]:
-        """Return the weight and the bias of a linear map, and its panels where they are wanted."""
-        weight = self.matrix(f"{name}.weight")
-        made = panels(self.name_of(f"{name}.weight"), weight) if panels else None
-        return weight, self.vector(f"{name}.bias"), made
+    def linear(self, name: str) -> tuple[object, object, object, int]:
+        """Return a linear map: weight, bias, and the panels that it is computed by, with their form."""
+        weight, bias = self.matrix(f"{name}.weight"), self.vector(f"{name}.bias")
+        if self._compute == "float32":
+            return weight, bias, None, kernels.FLOAT32
+        form, kind = NARROW["bfloat16" if name.endswith(SENSITIVE) else self._compute]
+        digest = self.name_of(f"{name}.weight")
+        made = self._share(kind, digest, lambda: kernels.panels(weight, form))
+        return weight, bias, made, form
 
     def name_of(self, name: str) -> bytes:
         """Name the content of a matrix by the names of its blocks."""
@@ -93,9 +105,11 @@ def fits(config: Config) -> bool:
     return config.is_classic and config.norm_place == "post" and has_parts
 
 
-def compile_encoder(layout: Layout, variant: str, panels: Panels | None = None) -> kernels.Encoder:
-    """Make the compiled encoder of a version; with `panels`, its products are in bfloat16."""
-    config, tensors = layout.config, Tensors(layout)
+def compile_encoder(
+    layout: Layout, variant: str, compute: str = "float32", share: Share = not_shared
+) -> kernels.Encoder:
+    """Make the compiled encoder of a version, with products in float32, bfloat16 or int8."""
+    config, tensors = layout.config, Tensors(layout, compute, share)
     tables = ["embeddings.word", "embeddings.position"]
     if config.token_types:
         tables.append("embeddings.token_type")
@@ -111,22 +125,21 @@ def compile_encoder(layout: Layout, variant: str, panels: Panels | None = None) 
         first_token=config.pooling == "cls",
         tables=tuple(map(tensors.matrix, tables)),
         norm=tensors.norm("embeddings.norm"),
-        layers=tuple(layer(tensors, f"layer.{i}", panels) for i in range(config.layers)),
+        layers=tuple(layer(tensors, f"layer.{i}") for i in range(config.layers)),
         relative=relative_bias(config, tensors) if config.relative_buckets else None,
-        narrow=panels is not None,
     )
 
 
-def layer(tensors: Tensors, name: str, panels: Panels | None) -> tuple[object, ...]:
+def layer(tensors: Tensors, name: str) -> tuple[object, ...]:
     """Return the parts of a layer, in the order of computation."""
     return (
-        tensors.linear(f"{name}.attention.query", panels),
-        tensors.linear(f"{name}.attention.key", panels),
-        tensors.linear(f"{name}.attention.value", panels),
-        tensors.linear(f"{name}.attention.output", panels),
+        tensors.linear(f"{name}.attention.query"),
+        tensors.linear(f"{name}.attention.key"),
+        tensors.linear(f"{name}.attention.value"),
+        tensors.linear(f"{name}.attention.output"),
         tensors.norm(f"{name}.attention.norm"),
-        tensors.linear(f"{name}.feed_forward.up", panels),
-        tensors.linear(f"{name}.feed_forward.down", panels),
+        tensors.linear(f"{name}.feed_forward.up"),
+        tensors.linear(f"{name}.feed_forward.down"),
         tensors.norm(f"{name}.feed_forward.norm"),
     )
 
@@ -195,26 +208,32 @@ class CompiledEncoder:
 def encoder(layout: Layout, compute: str, share: Share) -> CompiledEncoder:
     """Make a version ready to encode with the best kernels of this machine.
 
-    compute: float32, bfloat16, or auto, which is bfloat16 where the processor multiplies it.
+    compute: float32, bfloat16, int8, or auto, which is bfloat16 where the processor multiplies it.
+    Raises NotBuilt for widths that panels cannot be cut to.
     """
-    variant = kernels.variants()[0]
-    narrow = compute == "bfloat16" or (compute == "auto" and narrow_reason(layout.config) is None)
-    if not narrow:
-        return CompiledEncoder(layout.config, compile_encoder(layout, variant))
+    chosen = chosen_compute(layout.config, compute)
+    if chosen != "float32" and (reason := uneven(layout.config)):
+        raise NotBuilt(
+            f"this model is not computed in {chosen}: {reason}",
+            hint="run: select pageformer.set_compute(model, 'float32')",
+        )
+    made = compile_encoder(layout, kernels.variants()[0], chosen, share)
+    return CompiledEncoder(layout.config, made)
 
-    def panels(name: bytes, weight: kernels.Matrix) -> memoryview:
-        return share(PANELS, name, lambda: kernels.panels(weight))
 
-    return CompiledEncoder(layout.config, compile_encoder(layout, variant, panels))
+def chosen_compute(config: Config, compute: str) -> str:
+    """Return what a setting means on this machine: `auto` is float32 or bfloat16."""
+    if compute != "auto":
+        return compute
+    multiplies = kernels.variants()[0] in ("amx", "avx512_bf16")
+    return "bfloat16" if multiplies and not uneven(config) else "float32"
 
 
-def narrow_reason(config: Config) -> str | None:
-    """Tell what stands against bfloat16 here; None: nothing, and it is faster."""
-    if config.hidden % 32 or config.intermediate % 32:
-        return f"widths {config.hidden} and {config.intermediate} are not multiples of 32"
-    if kernels.variants()[0] not in ("amx", "avx512_bf16"):
-        return "this processor does not multiply bfloat16"
-    return None
+def uneven(config: Config) -> str | None:
+    """Tell why weights cannot be cut into panels; None: they can."""
+    if config.hidden % 32 == 0 and config.intermediate % 32 == 0:
+        return None
+    return f"its widths {config.hidden} and {config.intermediate} are not multiples of 32"
 
 
 def compute(job: kernels.Job, sequences: Iterable[Sequence[int]], pulse: Pulse) -> None:

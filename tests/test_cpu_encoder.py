@@ -43,19 +43,15 @@ def sequences(layout: Layout, lengths: Any = LENGTHS) -> list[list[int]]:
     return [[draw(words) for _ in range(min(n, longest))] for n in lengths]
 
 
-def panels(name: bytes, weight: kernels.Matrix) -> bytes:
-    return kernels.panels(weight)
-
-
 def compute(
     layout: Layout,
     variant: str,
     sequences: list[list[int]],
     threads: int = 1,
     states: bool = False,
-    narrow: bool = False,
+    form: str = "float32",
 ) -> Any:
-    made = compiled.compile_encoder(layout, variant, panels if narrow else None)
+    made = compiled.compile_encoder(layout, variant, form)
     job = kernels.Job(made, threads, states)
     for ids in sequences:
         job.add(ids)
@@ -70,7 +66,7 @@ def reference(layout: Layout, sequences: list[list[int]]) -> Any:
     return states, model.operators.pool(states, batch.offsets, model.config.pooling)
 
 
-@pytest.fixture(params=["amx", "avx512_bf16", "avx512", "avx2", "portable"])
+@pytest.fixture(params=["amx", "avx512_bf16", "avx512_vnni", "avx512", "avx2", "portable"])
 def variant(request: pytest.FixtureRequest) -> str:
     if request.param not in kernels.variants():
         pytest.skip(f"this machine has no {request.param}")
@@ -84,30 +80,30 @@ def test_the_compiled_pass_is_the_composition(layout: Layout, variant: str) -> N
     np.testing.assert_allclose(compute(layout, variant, given, states=True), states, atol=2e-5)
 
 
-@pytest.mark.parametrize("narrow", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("form", ["float32", "bfloat16", "int8"])
 def test_bits_do_not_depend_on_batch_or_threads(
-    minilm_layout: Layout, variant: str, cores: None, narrow: bool
+    minilm_layout: Layout, variant: str, cores: None, form: str
 ) -> None:
     given = sequences(minilm_layout, (3, 12, 13, 25, 100, 256, 1, 40, 180, 12))
-    alone = np.concatenate([compute(minilm_layout, variant, [ids], narrow=narrow) for ids in given])
+    alone = np.concatenate([compute(minilm_layout, variant, [ids], form=form) for ids in given])
     for threads in (1, 2, 3, 5):
-        together = compute(minilm_layout, variant, given, threads, narrow=narrow)
+        together = compute(minilm_layout, variant, given, threads, form=form)
         np.testing.assert_array_equal(together, alone)
-        one = compute(minilm_layout, variant, given[3:4], threads, narrow=narrow)
+        one = compute(minilm_layout, variant, given[3:4], threads, form=form)
         np.testing.assert_array_equal(one, alone[3:4])
 
 
 def test_bfloat16_points_where_float32_does(minilm_layout: Layout, variant: str) -> None:
     given = sequences(minilm_layout, (1, 3, 12, 13, 25, 33, 100, 256))
     wide = compute(minilm_layout, variant, given)
-    narrow = compute(minilm_layout, variant, given, narrow=True)
+    narrow = compute(minilm_layout, variant, given, form="bfloat16")
     lengths = np.linalg.norm(wide, axis=1) * np.linalg.norm(narrow, axis=1)
     assert ((wide * narrow).sum(axis=1) / lengths).min() > 0.9999
 
 
 def test_every_variant_rounds_weights_and_states_alike(minilm_layout: Layout) -> None:
     given = sequences(minilm_layout, (12, 40))
-    first, *others = (compute(minilm_layout, v, given, narrow=True) for v in kernels.variants())
+    first, *others = (compute(minilm_layout, v, given, form="bfloat16") for v in kernels.variants())
     for other in others:
         np.testing.assert_allclose(other, first, atol=0.02)
 

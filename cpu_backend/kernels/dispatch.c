@@ -1,8 +1,8 @@
 /* Which variants of the kernels this machine can run, best first. */
 #include "kernels.h"
 
-static const struct variant *const every[] = {&variant_amx, &variant_avx512_bf16, &variant_avx512,
-                                             &variant_avx2, &variant_portable};
+static const struct variant *const every[] = {&variant_amx, &variant_avx512_bf16, &variant_avx512_vnni,
+                                             &variant_avx512, &variant_avx2, &variant_portable};
 
 const struct variant *const *available_variants(void) {
     static const struct variant *found[sizeof every / sizeof *every + 1];

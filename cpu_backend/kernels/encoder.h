@@ -7,7 +7,8 @@
 struct linear {
     struct matrix *weight;
     float *bias;
-    const uint16_t *panels; /* of weight, when products are in bfloat16 */
+    enum form form;
+    const void *panels; /* of weight, unless the form is FLOAT32 */
 };
 
 struct norm {
@@ -26,13 +27,29 @@ struct encoder {
     int hidden, heads, intermediate, layer_count, activation, first_token;
     int padding_id; /* or -1: positions count from 0 */
     int longest;    /* tokens of a sequence */
-    int narrow;     /* products in bfloat16 */
+    enum form form; /* the narrowest that one of its products has */
     float eps;
     struct matrix *tables[MOST_TABLES]; /* word, position, token type */
     int table_count;
     struct norm embedding_norm;
     float *relative; /* or NULL: [heads, 2 longest - 1] */
     struct layer *layers;
+};
+
+/* The steps of a pass: the first, those of a layer, the last. QUANTIZE_* are there in INT8 only. */
+enum step {
+    EMBED,
+    QUERY_KEY_VALUE,
+    ATTEND,
+    QUANTIZE_MIXED,
+    OUTPUT,
+    NORM,
+    UP,
+    QUANTIZE_INNER,
+    DOWN,
+    NORM_AGAIN,
+    POOL,
+    JOB_STEPS
 };
 
 struct job;
@@ -51,9 +68,8 @@ int job_add(struct job *job, const int32_t *ids, int count);
 /* Compute all that was added. STOPPED: the flag was set; call again when it is not. */
 enum progress job_run(struct job *job);
 
-/* The name of a step (from 0 to 8), and the seconds that all threads together spent on it. */
-enum { JOB_STEPS = 9 };
-const char *job_spent(const struct job *job, int step, double *seconds);
+/* The name of a step, and the seconds that all threads together spent on it. */
+const char *job_spent(const struct job *job, enum step step, double *seconds);
 
 /* Copy the answer: [sequences, hidden], or [tokens, hidden]. */
 size_t job_rows(const struct job *job);

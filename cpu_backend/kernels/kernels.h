@@ -7,6 +7,9 @@
 
 enum activation { NO_ACTIVATION, GELU, GELU_TANH, RELU };
 
+/* How a product is computed: float32 reads blocks where they lie, the others panels made of them. */
+enum form { FLOAT32, BFLOAT16, INT8 };
+
 /* A [rows, cols] matrix as it lies in mapped pages: blocks[i * grid_cols + j] points at a
  * side x side tile, row-major, zeros past the edge. */
 struct matrix {
@@ -28,12 +31,22 @@ struct product {
     enum activation activation;
 };
 
-/* The same in bfloat16: panels of weights (matmul_bf16.c), `depth` of k, whole panels of columns.
- * The result goes to y, or in bfloat16 to y16. x has room for rows in multiples of 32. */
+/* How a row of bytes is read: x = (byte - zero) * step. */
+struct scale {
+    float step;
+    int32_t zero;
+};
+
+/* The same by panels of weights (panels.c), `depth` of k, whole panels of columns. x is in bfloat16
+ * or, with scales, in bytes, and has room for rows in multiples of 32. The result goes to y, or in
+ * bfloat16 to y16. */
 enum { PANEL_COLUMNS = 32 };
 
-struct product16 {
-    const uint16_t *x, *panels;
+struct panel_product {
+    const uint16_t *x16;
+    const uint8_t *x8;
+    const struct scale *scales; /* of the rows of x8 */
+    const void *panels;
     ptrdiff_t x_stride, y_stride;
     const float *bias, *residual; /* residual or NULL */
     float *y;                     /* or NULL */
@@ -41,6 +54,17 @@ struct product16 {
     int depth, count;
     enum activation activation;
 };
+
+/* Behind the lines of a panel of int8: what a step of each column means, and the sum of its steps. */
+struct panel_end {
+    float step[PANEL_COLUMNS];
+    int32_t sum[PANEL_COLUMNS];
+};
+
+static inline size_t panel_bytes(enum form form, int depth) {
+    if (form == BFLOAT16) return (size_t)depth * PANEL_COLUMNS * 2;
+    return (size_t)depth * PANEL_COLUMNS + sizeof(struct panel_end);
+}
 
 /* softmax(q k^T scale + bias) v for one head of one sequence. */
 struct attention {
@@ -51,6 +75,8 @@ struct attention {
     const float *bias;      /* or NULL: bias[j - i] by relative position */
     int window;             /* or -1: positions further apart than window / 2 are not seen */
     float *scratch;         /* attention_scratch() floats */
+    const uint16_t *q16, *k16, *v16; /* the same in bfloat16, for attention16 */
+    uint16_t *y16;
 };
 
 struct variant {
@@ -58,9 +84,12 @@ struct variant {
     int strip;     /* columns that a product computes at once */
     int (*supported)(void);
     void (*product)(const struct product *, int strip_index, const struct matrix *ahead);
-    void (*product16)(const struct product16 *, int panel);
+    void (*product16)(const struct panel_product *, int panel);
+    void (*product8)(const struct panel_product *, int panel);
     void (*narrow)(const float *from, uint16_t *to, int count);
+    void (*quantize)(const uint16_t *from, uint8_t *to, int count, struct scale *scale);
     void (*attention)(const struct attention *);
+    void (*attention16)(const struct attention *); /* or NULL: not multiplied by this processor */
     size_t (*attention_scratch)(int length, int width);
     void (*layer_norm)(const float *x, float *y, int width, const float *weight, const float *bias,
                        float eps);
@@ -69,8 +98,8 @@ struct variant {
     void (*normalize)(const float *x, float *y, int width);
 };
 
-extern const struct variant variant_amx, variant_avx512_bf16, variant_avx512, variant_avx2,
-    variant_portable;
+extern const struct variant variant_amx, variant_avx512_bf16, variant_avx512_vnni, variant_avx512,
+    variant_avx2, variant_portable;
 
 /* The variants that this machine can run, best first; NULL ends them. */
 const struct variant *const *available_variants(void);

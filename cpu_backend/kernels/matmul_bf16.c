@@ -14,34 +14,11 @@
  *            A4   C0  C1     16 rows of x by 32 of k, as they lie
  *            A5   C2  C3     sums of 16 rows x 16 columns
  */
-enum { PANEL = PANEL_COLUMNS };
 
-typedef uint32_t uvec __attribute__((vector_size(4 * VECTOR)));
-typedef uvec loose_uvec __attribute__((aligned(2), may_alias));
-
-INLINE uvec load_pairs(const uint16_t *from) { return *(const loose_uvec *)from; }
-
-/* Round to bfloat16, to even; a NaN stays one. */
-INLINE uint16_t narrow_one(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, 4);
-    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 64);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-static void narrow(const float *from, uint16_t *to, int count) {
-    int i = 0;
-#if HAS_BF16
-    for (; i + 16 <= count; i += 16)
-        _mm256_storeu_si256((__m256i *)(to + i), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + i)));
-#endif
-    for (; i < count; i++) to[i] = narrow_one(from[i]);
-}
-
-/* Sums of `rows` rows and 32 columns, to sums [rows, PANEL]. */
+/* Sums of `rows` rows and 32 columns, to sums [rows, .]. */
 #if HAS_BF16
 INLINE void dot_tile(const int rows, const uint16_t *x, ptrdiff_t x_stride, const uint16_t *panel,
-                     int depth, float *sums) {
+                     int depth, float *sums, ptrdiff_t stride) {
     __m512 y[ROWS][2];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) y[r][0] = y[r][1] = _mm512_setzero_ps();
@@ -61,8 +38,8 @@ INLINE void dot_tile(const int rows, const uint16_t *x, ptrdiff_t x_stride, cons
     }
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
-        _mm512_storeu_ps(sums + r * PANEL, y[r][0]);
-        _mm512_storeu_ps(sums + r * PANEL + 16, y[r][1]);
+        _mm512_storeu_ps(sums + r * stride, y[r][0]);
+        _mm512_storeu_ps(sums + r * stride + 16, y[r][1]);
     }
 }
 enum { DOT_ROWS = ROWS };
@@ -78,7 +55,7 @@ INLINE float widen_one(uint16_t x) {
 }
 
 INLINE void dot_tile(const int rows, const uint16_t *x, ptrdiff_t x_stride, const uint16_t *panel,
-                     int depth, float *sums) {
+                     int depth, float *sums, ptrdiff_t stride) {
     for (int from = 0; from < PANEL; from += VECTOR) {
         vec y[DOT_ROWS] = {0};
         const uint16_t *w = panel + 2 * from;
@@ -91,62 +68,41 @@ INLINE void dot_tile(const int rows, const uint16_t *x, ptrdiff_t x_stride, cons
                 y[r] += odd * widen_one(x[r * x_stride + k + 1]);
             }
         }
-        for (int r = 0; r < rows; r++) store(sums + r * PANEL + from, y[r]);
+        for (int r = 0; r < rows; r++) store(sums + r * stride + from, y[r]);
     }
 }
 #endif
 
-INLINE void finish16_with(const struct product16 *p, const float *sums, int row, int col, int rows,
-                          const enum activation activation) {
-    for (int r = 0; r < rows; r++) {
-        const ptrdiff_t at = (row + r) * p->y_stride + col;
-        float line[PANEL];
-        for (int c = 0; c < PANEL; c += VECTOR) {
-            vec y = activate(load(sums + r * PANEL + c) + load(p->bias + col + c), activation);
-            if (p->residual) y += load(p->residual + at + c);
-            store((p->y ? p->y + at : line) + c, y);
-        }
-        if (p->y16) narrow(line, p->y16 + at, PANEL);
-    }
-}
-
-static void finish16(const struct product16 *p, const float *sums, int row, int col, int rows) {
-    switch (p->activation) {
-    case GELU: finish16_with(p, sums, row, col, rows, GELU); break;
-    case GELU_TANH: finish16_with(p, sums, row, col, rows, GELU_TANH); break;
-    case RELU: finish16_with(p, sums, row, col, rows, RELU); break;
-    default: finish16_with(p, sums, row, col, rows, NO_ACTIVATION);
+static void dot_rows(int rows, const uint16_t *x, ptrdiff_t x_stride, const uint16_t *panel,
+                     int depth, float *sums, ptrdiff_t stride) {
+    switch (rows) {
+#define DOT(R) case R: dot_tile(R, x, x_stride, panel, depth, sums, stride); break;
+    DOT(1) DOT(2) DOT(3) DOT(4)
+#if HAS_BF16
+    DOT(5) DOT(6) DOT(7) DOT(8) DOT(9) DOT(10) DOT(11) DOT(12)
+#endif
     }
 }
 
 #if HAS_AMX
-struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-};
-
-static void product16(const struct product16 *p, int index) {
-    const struct tile_config config = {.palette = 1,
-                                       .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
-                                       .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
-    const uint16_t *panel = p->panels + (ptrdiff_t)index * p->depth * PANEL;
-    const ptrdiff_t x_bytes = p->x_stride * 2, panel_bytes = 4 * PANEL, line_bytes = 4 * PANEL;
+static void product16(const struct panel_product *p, int index) {
+    const uint16_t *panel = (const uint16_t *)p->panels + (ptrdiff_t)index * p->depth * PANEL;
+    const ptrdiff_t x_bytes = p->x_stride * 2, line_bytes = 4 * PANEL;
     float sums[32 * PANEL] __attribute__((aligned(64)));
-    _tile_loadconfig(&config);
+    _tile_loadconfig(&tiles_of_16);
     for (int row = 0; row < p->count; row += 32) {
         const int rows = p->count - row < 32 ? p->count - row : 32;
-        const uint16_t *x = p->x + row * p->x_stride, *w = panel;
+        const uint16_t *x = p->x16 + row * p->x_stride, *w = panel;
         _tile_zero(0);
         _tile_zero(1);
         if (rows > 16) {
             _tile_zero(2);
             _tile_zero(3);
             for (int k = 0; k < p->depth; k += 32, w += 32 * PANEL) {
-                _tile_loadd(6, w, panel_bytes);
+                _tile_loadd(6, w, line_bytes);
                 _tile_loadd(4, x + k, x_bytes);
                 _tile_dpbf16ps(0, 4, 6);
-                _tile_loadd(7, w + PANEL, panel_bytes);
+                _tile_loadd(7, w + PANEL, line_bytes);
                 _tile_dpbf16ps(1, 4, 7);
                 _tile_loadd(5, x + 16 * p->x_stride + k, x_bytes);
                 _tile_dpbf16ps(2, 5, 6);
@@ -159,34 +115,27 @@ static void product16(const struct product16 *p, int index) {
                 for (int line = 0; line < 32; line++)
                     __builtin_prefetch(w + 128 * PANEL + line * 32, 0, 2);
                 _tile_loadd(4, x + k, x_bytes);
-                _tile_loadd(6, w, panel_bytes);
+                _tile_loadd(6, w, line_bytes);
                 _tile_dpbf16ps(0, 4, 6);
-                _tile_loadd(7, w + PANEL, panel_bytes);
+                _tile_loadd(7, w + PANEL, line_bytes);
                 _tile_dpbf16ps(1, 4, 7);
             }
         }
         _tile_stored(0, sums, line_bytes);
         _tile_stored(1, sums + 16, line_bytes);
-        finish16(p, sums, row, index * PANEL, rows);
+        finish_panel(p, sums, row, index * PANEL, rows);
     }
     _tile_release();
 }
 #else
-static void product16(const struct product16 *p, int index) {
-    const uint16_t *panel = p->panels + (ptrdiff_t)index * p->depth * PANEL;
+static void product16(const struct panel_product *p, int index) {
+    const uint16_t *panel = (const uint16_t *)p->panels + (ptrdiff_t)index * p->depth * PANEL;
     float sums[DOT_ROWS * PANEL] __attribute__((aligned(64)));
     const int count = (p->count + DOT_ROWS - 1) / DOT_ROWS;
     for (int i = 0, row = 0; i < count; i++) {
         const int rows = (int)((int64_t)p->count * (i + 1) / count) - row;
-        const uint16_t *x = p->x + row * p->x_stride;
-        switch (rows) {
-#define DOT(R) case R: dot_tile(R, x, p->x_stride, panel, p->depth, sums); break;
-        DOT(1) DOT(2) DOT(3) DOT(4)
-#if HAS_BF16
-        DOT(5) DOT(6) DOT(7) DOT(8) DOT(9) DOT(10) DOT(11) DOT(12)
-#endif
-        }
-        finish16(p, sums, row, index * PANEL, rows);
+        dot_rows(rows, p->x16 + row * p->x_stride, p->x_stride, panel, p->depth, sums, PANEL);
+        finish_panel(p, sums, row, index * PANEL, rows);
         row += rows;
     }
 }

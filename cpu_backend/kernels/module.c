@@ -74,7 +74,7 @@ static PyMethodDef methods[] = {
      "Stop when PostgreSQL's InterruptPending is set; False when there is none to be found."},
     {"interrupt", interrupt, METH_O, "Stop, or go on: for processes that are no PostgreSQL."},
     {"share", share, METH_VARARGS, "Share `cores` out through the slots of a writable buffer."},
-    {"panels", panels, METH_O, "Make panels of bfloat16 of a Matrix."},
+    {"panels", panels, METH_VARARGS, "Make panels of a Matrix, in a narrower form."},
     {"vector_text", vector_text, METH_O, "Write float32 as pgvector reads it."},
     {"linear", linear, METH_VARARGS, "Compute a product into a buffer."},
     {"attention", attend, METH_VARARGS, "Compute attention into a buffer."},
@@ -91,7 +91,9 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__kernels(void) {
     PyObject *module = PyModule_Create(&definition);
-    if (!module || add_types(module)) {
+    if (!module || add_matrix(module) || add_encoder(module) || add_job(module) ||
+        PyModule_AddIntMacro(module, FLOAT32) || PyModule_AddIntMacro(module, BFLOAT16) ||
+        PyModule_AddIntMacro(module, INT8)) {
         Py_XDECREF(module);
         return NULL;
     }

@@ -14,8 +14,22 @@ struct matrix_object {
     Py_ssize_t count;
 };
 
-/* The Python types, to be added to the module; 0, or -1 with an exception. */
-int add_types(PyObject *module);
+/* An encoder, and a list of all that it points into: matrices, copies of vectors. */
+struct encoder_object {
+    PyObject_HEAD
+    struct encoder encoder;
+    PyObject *held;
+};
+
+extern PyTypeObject *encoder_type;
+
+/* Add the Python types to the module; 0, or -1 with an exception. */
+int add_matrix(PyObject *module);
+int add_encoder(PyObject *module);
+int add_job(PyObject *module);
+
+/* Give an object's own memory back, the last act of its type's tp_dealloc. */
+void dealloc_memory(PyObject *self);
 
 /* The matrix in a Matrix; NULL with an exception when it is something else. */
 struct matrix *matrix_in(PyObject *object);
@@ -26,8 +40,8 @@ const struct variant *variant_named(const char *name);
 /* Hold a contiguous buffer of float32; -1 with an exception. */
 int get_floats(PyObject *object, Py_buffer *buffer);
 
-/* Panels of bfloat16, of a Matrix: panels.c. */
-PyObject *panels(PyObject *module, PyObject *matrix);
+/* panels(matrix, form), of bfloat16 or int8: panels.c. */
+PyObject *panels(PyObject *module, PyObject *arguments);
 
 PyObject *text_of_vector(const float *x, int count);
 

@@ -3,6 +3,9 @@
 #ifndef HAS_BF16
 #define HAS_BF16 0
 #endif
+#ifndef HAS_VNNI
+#define HAS_VNNI 0
+#endif
 #ifndef HAS_AMX
 #define HAS_AMX 0
 #endif
@@ -11,12 +14,16 @@
 #include "vectors.h"
 
 #include "matmul_f32.c"
+#include "matmul_panels.c"
 #include "matmul_bf16.c"
+#include "matmul_int8.c"
 
 #include "attention.c"
+#include "attention_bf16.c"
 #include "rows.c"
 
-#define KERNELS                                                                        \
-    .strip = COLUMNS * VECTOR, .product = product, .product16 = product16, .narrow = narrow, .attention = attention,             \
-    .attention_scratch = attention_scratch, .layer_norm = layer_norm,                  \
-    .add_rows = add_rows, .mean_rows = mean_rows, .normalize = normalize
+#define KERNELS                                                                                    \
+    .strip = STRIP, .product = product, .product16 = product16, .product8 = product8,              \
+    .narrow = narrow, .quantize = quantize, .attention = attention, .attention16 = ATTENTION16,    \
+    .attention_scratch = attention_scratch, .layer_norm = layer_norm, .add_rows = add_rows,        \
+    .mean_rows = mean_rows, .normalize = normalize

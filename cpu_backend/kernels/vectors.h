@@ -36,11 +36,13 @@ INLINE void store_part(float *to, vec x, int left) {
     else memcpy(to, &x, sizeof(float) * (size_t)left);
 }
 
-/* Zeros in place of what is past the end of a row. */
-INLINE vec cut(vec x, int left) {
-    float lane[VECTOR];
-    store(lane, x);
-    return load_part(lane, left);
+/* Zeros in place of what is past the first lanes. */
+INLINE vec first_of(vec x, int count) {
+    static const int32_t ones[2 * 16] = {-1, -1, -1, -1, -1, -1, -1, -1,
+                                         -1, -1, -1, -1, -1, -1, -1, -1};
+    ivec kept;
+    memcpy(&kept, ones + 16 - count, sizeof kept);
+    return (vec)((ivec)x & kept);
 }
 
 INLINE vec maximum(vec a, vec b) {
@@ -58,34 +60,64 @@ INLINE vec maximum(vec a, vec b) {
 #endif
 }
 
-INLINE vec minimum(vec a, vec b) { return -maximum(-a, -b); }
+INLINE vec minimum(vec a, vec b) {
+#if defined(__x86_64__) && VECTOR == 16
+    return (vec)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__x86_64__) && VECTOR == 8
+    return (vec)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return -maximum(-a, -b);
+#endif
+}
 
 INLINE vec reciprocal(vec x) {
 #if defined(__x86_64__) && VECTOR == 16
-    vec y = (vec)_mm512_rcp14_ps((__m512)x); /* and two steps of Newton's */
-    y += y * (1.0f - x * y);
+    vec y = (vec)_mm512_rcp14_ps((__m512)x); /* and a step of Newton's: 28 bits */
     return y + y * (1.0f - x * y);
 #else
     return 1.0f / x;
 #endif
 }
 
+/* The lanes from `first` on, then those before it. */
+#if VECTOR == 16
+#define TURNED(x, first)                                                                           \
+    __builtin_shufflevector(x, x, (first), (first) + 1, (first) + 2, (first) + 3, (first) + 4,     \
+                            (first) + 5, (first) + 6, (first) + 7, (first) + 8, (first) + 9,       \
+                            (first) + 10, (first) + 11, (first) + 12, (first) + 13, (first) + 14,  \
+                            (first) + 15)
+#elif VECTOR == 8
+#define TURNED(x, first)                                                                         \
+    __builtin_shufflevector(x, x, (first), (first) + 1, (first) + 2, (first) + 3, (first) + 4,   \
+                            (first) + 5, (first) + 6, (first) + 7)
+#else
+#define TURNED(x, first) \
+    __builtin_shufflevector(x, x, (first), (first) + 1, (first) + 2, (first) + 3)
+#endif
+
 /* Lanes are added in one order, halves first, so that a sum does not depend on the compiler. */
 INLINE float sum(vec x) {
-    float lane[VECTOR];
-    store(lane, x);
-    for (int half = VECTOR / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-    return lane[0];
+#if VECTOR == 16
+    x += TURNED(x, 8);
+#endif
+#if VECTOR >= 8
+    x += TURNED(x, 4);
+#endif
+    x += TURNED(x, 2);
+    x += TURNED(x, 1);
+    return x[0];
 }
 
 INLINE float largest(vec x) {
-    float lane[VECTOR];
-    store(lane, x);
-    for (int half = VECTOR / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-    return lane[0];
+#if VECTOR == 16
+    x = maximum(x, TURNED(x, 8));
+#endif
+#if VECTOR >= 8
+    x = maximum(x, TURNED(x, 4));
+#endif
+    x = maximum(x, TURNED(x, 2));
+    x = maximum(x, TURNED(x, 1));
+    return x[0];
 }
 
 /* e^x = 2^n e^r with |r| <= ln 2 / 2 (Cephes' polynomial, error 2e-7 relative), x in [-87, 87].
@@ -122,6 +154,19 @@ INLINE vec gelu(vec x) {
     vec erf = z * p * reciprocal(q);
     erf = minimum(maximum(erf, splat(-1.0f)), splat(1.0f));
     return x * (0.5f + 0.5f * erf);
+}
+
+/* The same to 2e-4: Phi(x) = 1/2 + x P(x^2) on [-4, 4], where P(16) = 1/8. */
+INLINE vec gelu_near(vec x) {
+    vec z = minimum(maximum(x, splat(-4.0f)), splat(4.0f));
+    vec t = z * z;
+    vec p = t * 2.2588126e-8f - 1.5888226e-6f;
+    p = p * t + 4.7763791e-5f;
+    p = p * t - 8.1218650e-4f;
+    p = p * t + 8.7636862e-3f;
+    p = p * t - 6.4554403e-2f;
+    p = p * t + 3.9787027e-1f;
+    return x * (0.5f + z * p);
 }
 
 /* x (1 + tanh(inner)) / 2 = x / (1 + e^(-2 inner)). */

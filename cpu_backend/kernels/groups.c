@@ -1,0 +1,52 @@
+/* Groups of sequences: what one team computes at a time. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "job.h"
+
+enum { GROUP_TOKENS = 256 };
+
+void free_group(struct group *group) {
+    free(group->ids);
+    free(group->offsets);
+    free(group->answer);
+    free(group);
+}
+
+struct group *new_group(int tokens) {
+    struct group *group = calloc(1, sizeof *group);
+    if (!group) return NULL;
+    group->room_tokens = tokens > GROUP_TOKENS ? tokens : GROUP_TOKENS;
+    group->room_sequences = GROUP_TOKENS;
+    group->ids = malloc((size_t)group->room_tokens * 2 * sizeof(int32_t));
+    group->offsets = calloc((size_t)group->room_sequences + 1, sizeof(int));
+    if (!group->ids || !group->offsets) {
+        free_group(group);
+        return NULL;
+    }
+    group->positions = group->ids + group->room_tokens;
+    return group;
+}
+
+/* Positions count from 0, or on from a padding id, which keeps that number itself (RoBERTa). */
+static void count_positions(const struct encoder *encoder, const int32_t *ids, int count,
+                            int32_t *positions) {
+    for (int i = 0, seen = 0; i < count; i++) {
+        if (encoder->padding_id < 0) positions[i] = i;
+        else if (ids[i] == encoder->padding_id) positions[i] = encoder->padding_id;
+        else positions[i] = encoder->padding_id + ++seen;
+    }
+}
+
+int group_has_room(const struct group *group, int tokens) {
+    return group->tokens + tokens <= group->room_tokens &&
+           group->sequences < group->room_sequences;
+}
+
+void append(struct group *group, const struct encoder *encoder, const int32_t *ids, int count) {
+    memcpy(group->ids + group->tokens, ids, (size_t)count * sizeof(int32_t));
+    count_positions(encoder, ids, count, group->positions + group->tokens);
+    group->tokens += count;
+    group->offsets[++group->sequences] = group->tokens;
+    if (count > group->longest) group->longest = count;
+}

@@ -1,0 +1,106 @@
+/* What a job consists of, for the files that compute it: groups of sequences, teams of threads. */
+#ifndef PAGEFORMER_JOB_H
+#define PAGEFORMER_JOB_H
+
+#include <pthread.h>
+
+#include "encoder.h"
+#include "threads.h"
+
+/* Some sequences, one after another, and what is computed of them. */
+struct group {
+    struct group *next;
+    int sequences, tokens, longest, room_sequences, room_tokens;
+    int32_t *ids, *positions; /* [tokens] */
+    int *offsets;             /* [sequences + 1] */
+    float *answer;            /* [sequences or tokens, hidden] */
+    int done;
+};
+
+/* A matrix of one row a token, in the forms that the encoder wants it in (or NULL). */
+struct rows {
+    float *wide;
+    uint16_t *half; /* bfloat16 */
+    uint8_t *bytes;
+    struct scale *scales; /* of bytes, one a row */
+    ptrdiff_t stride;     /* elements from one row to the next */
+};
+
+struct workspace {
+    char *memory;
+    size_t size;
+    struct rows x, sums, query, key, value, mixed, inner;
+};
+
+struct member {
+    uint32_t step;  /* of which it has done .. */
+    int unit;       /* .. its units before this one */
+    float *scratch; /* for attention */
+    size_t scratch_floats;
+    int64_t spent[JOB_STEPS]; /* nanoseconds */
+};
+
+struct team {
+    _Atomic uint32_t step;
+    _Atomic int arrived;
+    int size;
+    struct group *group;
+    struct workspace *space;
+};
+
+struct job {
+    const struct encoder *encoder;
+    struct crew crew;
+    int threads, states, crewed, closed, together, failed;
+    volatile int ended;
+    _Atomic int members; /* threads that may take groups now */
+    pthread_mutex_t lock;
+    struct group *first, *last, *waiting; /* all groups; the next that nobody has taken */
+    struct group *open;                   /* that is being filled */
+    struct workspace spaces[MOST_THREADS];
+    struct member member[MOST_THREADS];
+    struct team team[MOST_THREADS]; /* team[0] is the common one when `together` */
+};
+
+/* -- groups.c --------------------------------------------------------------------------------- */
+
+/* A group with room for one sequence of this many tokens at least; NULL when memory is short. */
+struct group *new_group(int tokens);
+void free_group(struct group *group);
+int group_has_room(const struct group *group, int tokens);
+void append(struct group *group, const struct encoder *encoder, const int32_t *ids, int count);
+
+/* -- workspace.c ------------------------------------------------------------------------------ */
+
+/* Make room for a number of tokens, or for attention over the longest sequence; 0: no memory. */
+int make_room(struct workspace *space, const struct encoder *encoder, int tokens);
+int make_scratch(struct member *member, const struct encoder *encoder, int longest);
+
+/* -- steps.c ---------------------------------------------------------------------------------- */
+
+/* Where a team is. */
+struct stand {
+    const struct encoder *encoder;
+    const struct layer *layer;
+    const struct layer *next_layer; /* or NULL */
+    enum step step;
+    struct team *team;
+};
+
+uint32_t last_step(const struct encoder *encoder);
+struct stand stand_at(const struct encoder *encoder, struct team *team, uint32_t step);
+int units(const struct stand *at);
+void do_unit(const struct stand *at, int unit, float *scratch, int states);
+
+/* -- teams.c ---------------------------------------------------------------------------------- */
+
+int stopped(const struct job *job);
+
+/* Give a team a group to compute; 0: no memory. */
+int set_out(struct job *job, struct team *team, struct workspace *space, struct group *group,
+            int size);
+
+/* Do a member's part of all steps that are left; 0: stopped before the end. */
+int march(const struct job *job, struct team *team, struct member *member, int rank);
+
+#endif

@@ -1,0 +1,252 @@
+/* The forward pass of a post-norm encoder, as steps of equal units of work.
+ *
+ *      EMBED  ( QUERY_KEY_VALUE  ATTEND  OUTPUT  NORM  UP  DOWN  NORM ) x layers  POOL
+ *
+ * A unit is a strip of columns, a head of one sequence, or a few rows. In INT8 two more steps say
+ * how the rows of `mixed` and `inner` are read as bytes, once a whole row is known.
+ */
+#include <string.h>
+
+#include "job.h"
+
+enum { ROWS_PER_UNIT = 16, CHUNK_ROWS = 64 };
+
+static const enum step plain_steps[] = {QUERY_KEY_VALUE, ATTEND, OUTPUT, NORM, UP, DOWN, NORM_AGAIN};
+static const enum step int8_steps[] = {QUERY_KEY_VALUE, ATTEND,         QUANTIZE_MIXED,
+                                       OUTPUT,          NORM,           UP,
+                                       QUANTIZE_INNER,  DOWN,           NORM_AGAIN};
+
+static int steps_per_layer(const struct encoder *encoder) {
+    return (int)(encoder->form == INT8 ? sizeof int8_steps : sizeof plain_steps) /
+           (int)sizeof(enum step);
+}
+
+uint32_t last_step(const struct encoder *encoder) {
+    return (uint32_t)(encoder->layer_count * steps_per_layer(encoder)) + 1; /* POOL */
+}
+
+struct stand stand_at(const struct encoder *encoder, struct team *team, uint32_t step) {
+    struct stand at = {.encoder = encoder, .team = team, .step = EMBED};
+    if (step == last_step(encoder)) at.step = POOL;
+    else if (step) {
+        const int each = steps_per_layer(encoder), done = (int)step - 1, layer = done / each;
+        at.step = (encoder->form == INT8 ? int8_steps : plain_steps)[done % each];
+        at.layer = encoder->layers + layer;
+        at.next_layer = layer + 1 < encoder->layer_count ? at.layer + 1 : NULL;
+    }
+    return at;
+}
+
+static int parts(int whole, int part) { return (whole + part - 1) / part; }
+
+static int chunk_start(int rows, int chunk, int count) {
+    return (int)((int64_t)rows * chunk / count);
+}
+
+static int chunks(const struct stand *at) {
+    return at->team->size > 1 ? parts(at->team->group->tokens, CHUNK_ROWS) : 1;
+}
+
+static int strips(const struct stand *at, int cols) {
+    const struct encoder *encoder = at->encoder;
+    return parts(cols, encoder->form ? PANEL_COLUMNS : encoder->variant->strip) * chunks(at);
+}
+
+int units(const struct stand *at) {
+    const struct encoder *encoder = at->encoder;
+    const struct group *group = at->team->group;
+    switch (at->step) {
+    case QUERY_KEY_VALUE: return 3 * strips(at, encoder->hidden);
+    case ATTEND: return group->sequences * encoder->heads;
+    case OUTPUT:
+    case DOWN: return strips(at, encoder->hidden);
+    case UP: return strips(at, encoder->intermediate);
+    case POOL: return group->sequences;
+    default: return parts(group->tokens, ROWS_PER_UNIT);
+    }
+}
+
+/* -- rows ------------------------------------------------------------------------------------- */
+
+static void embed_row(const struct encoder *encoder, const struct group *group, int token, float *y) {
+    const int32_t row[MOST_TABLES] = {group->ids[token], group->positions[token], 0};
+    const struct matrix *word = encoder->tables[0];
+    for (int j = 0, col = 0; col < encoder->hidden; j++, col += word->side) {
+        const float *from[MOST_TABLES];
+        for (int t = 0; t < encoder->table_count; t++) {
+            const struct matrix *table = encoder->tables[t];
+            const float *block = table->blocks[row[t] / table->side * table->grid_cols + j];
+            from[t] = block + (ptrdiff_t)(row[t] % table->side) * table->side;
+        }
+        int width = encoder->hidden - col < word->side ? encoder->hidden - col : word->side;
+        encoder->variant->add_rows(y + col, from, encoder->table_count, width);
+    }
+}
+
+static void quantize_row(const struct encoder *encoder, const struct rows *rows, int row, int width) {
+    const ptrdiff_t at = row * rows->stride;
+    encoder->variant->quantize(rows->half + at, rows->bytes + at, width, rows->scales + row);
+}
+
+static void norm_row(const struct stand *at, int row) {
+    const struct encoder *encoder = at->encoder;
+    const struct rows *x = &at->team->space->x, *sums = &at->team->space->sums;
+    const struct norm *norm = at->step == EMBED  ? &encoder->embedding_norm
+                              : at->step == NORM ? &at->layer->attention_norm
+                                                 : &at->layer->feed_forward_norm;
+    float *from = sums->wide + row * sums->stride, *to = x->wide + row * x->stride;
+    if (at->step == EMBED) embed_row(encoder, at->team->group, row, from);
+    encoder->variant->layer_norm(from, to, encoder->hidden, norm->weight, norm->bias, encoder->eps);
+    if (x->half) encoder->variant->narrow(to, x->half + row * x->stride, encoder->hidden);
+    if (x->bytes) quantize_row(encoder, x, row, encoder->hidden);
+}
+
+static void do_rows(const struct stand *at, int unit) {
+    const struct encoder *encoder = at->encoder;
+    const struct workspace *space = at->team->space;
+    const int tokens = at->team->group->tokens, from = unit * ROWS_PER_UNIT;
+    for (int row = from; row < tokens && row < from + ROWS_PER_UNIT; row++) {
+        if (at->step == QUANTIZE_MIXED) quantize_row(encoder, &space->mixed, row, encoder->hidden);
+        else if (at->step == QUANTIZE_INNER)
+            quantize_row(encoder, &space->inner, row, encoder->intermediate);
+        else norm_row(at, row);
+    }
+}
+
+/* -- products --------------------------------------------------------------------------------- */
+
+/* What a product reads, writes and adds. */
+struct flow {
+    const struct rows *from, *to, *residual; /* residual or NULL */
+    enum activation activation;
+};
+
+static void do_panel(const struct stand *at, const struct flow *flow, const struct linear *linear,
+                     int first, int count, int panel) {
+    const struct rows *from = flow->from, *to = flow->to;
+    const ptrdiff_t x = first * from->stride, y = first * to->stride;
+    const struct panel_product p = {
+        .x16 = from->half + x, .x8 = from->bytes ? from->bytes + x : NULL,
+        .scales = from->scales ? from->scales + first : NULL, .panels = linear->panels, .x_stride = from->stride, .y_stride = to->stride,
+        .bias = linear->bias, .residual = flow->residual ? flow->residual->wide + y : NULL,
+        .y = to->wide ? to->wide + y : NULL, .y16 = to->wide ? NULL : to->half + y,
+        .depth = linear->weight->rows, .count = count, .activation = flow->activation};
+    (linear->form == INT8 ? at->encoder->variant->product8 : at->encoder->variant->product16)(&p, panel);
+}
+
+/* One strip of a product, for all rows or one chunk of them. */
+static void do_product(const struct stand *at, const struct flow *flow, const struct linear *linear,
+                       int unit, const struct matrix *next) {
+    const struct rows *from = flow->from, *to = flow->to;
+    const int count = chunks(at), chunk = unit % count, rows = at->team->group->tokens;
+    const int first = chunk_start(rows, chunk, count), end = chunk_start(rows, chunk + 1, count);
+    if (linear->form != FLOAT32) {
+        do_panel(at, flow, linear, first, end - first, unit / count);
+        return;
+    }
+    const ptrdiff_t y = first * to->stride;
+    const struct product p = {
+        .x = from->wide + first * from->stride, .x_stride = from->stride, .weight = linear->weight,
+        .bias = linear->bias, .residual = flow->residual ? flow->residual->wide + y : NULL,
+        .y = to->wide + y, .y_stride = to->stride, .count = end - first,
+        .activation = flow->activation};
+    at->encoder->variant->product(&p, unit / count, next);
+}
+
+static void do_query_key_value(const struct stand *at, int unit) {
+    const struct workspace *space = at->team->space;
+    const struct layer *layer = at->layer;
+    const struct linear *linear[] = {&layer->query, &layer->key, &layer->value, &layer->output};
+    const struct rows *to[] = {&space->query, &space->key, &space->value};
+    const int each = strips(at, at->encoder->hidden), which = unit / each;
+    const struct flow flow = {.from = &space->x, .to = to[which]};
+    do_product(at, &flow, linear[which], unit % each, linear[which + 1]->weight);
+}
+
+static void do_output(const struct stand *at, int unit) {
+    const struct workspace *space = at->team->space;
+    const struct flow flow = {&space->mixed, &space->sums, &space->x, NO_ACTIVATION};
+    do_product(at, &flow, &at->layer->output, unit, at->layer->up.weight);
+}
+
+static void do_up(const struct stand *at, int unit) {
+    const struct workspace *space = at->team->space;
+    const struct flow flow = {&space->x, &space->inner, NULL,
+                              (enum activation)at->encoder->activation};
+    do_product(at, &flow, &at->layer->up, unit, at->layer->down.weight);
+}
+
+static void do_down(const struct stand *at, int unit) {
+    const struct workspace *space = at->team->space;
+    const struct flow flow = {&space->inner, &space->sums, &space->x, NO_ACTIVATION};
+    const struct matrix *next = at->next_layer ? at->next_layer->query.weight : NULL;
+    do_product(at, &flow, &at->layer->down, unit, next);
+}
+
+/* -- attention, pooling ----------------------------------------------------------------------- */
+
+static void attend_wide(const struct stand *at, struct attention *attention, ptrdiff_t from) {
+    const struct workspace *space = at->team->space;
+    attention->q = space->query.wide + from;
+    attention->k = space->key.wide + from;
+    attention->v = space->value.wide + from;
+    attention->y = space->mixed.wide + from;
+    at->encoder->variant->attention(attention);
+    for (int row = 0; space->mixed.half && row < attention->length; row++)
+        at->encoder->variant->narrow(attention->y + row * attention->y_stride,
+                                     space->mixed.half + from + row * space->mixed.stride,
+                                     attention->width);
+}
+
+static void attend_half(const struct stand *at, struct attention *attention, ptrdiff_t from) {
+    const struct workspace *space = at->team->space;
+    attention->q16 = space->query.half + from;
+    attention->k16 = space->key.half + from;
+    attention->v16 = space->value.half + from;
+    attention->y16 = space->mixed.half + from;
+    at->encoder->variant->attention16(attention);
+}
+
+static void do_attend(const struct stand *at, int unit, float *scratch) {
+    const struct encoder *encoder = at->encoder;
+    const int *offset = at->team->group->offsets + unit / encoder->heads;
+    const int head = unit % encoder->heads, width = encoder->hidden / encoder->heads;
+    const int distances = 2 * encoder->longest - 1;
+    const ptrdiff_t stride = at->team->space->query.stride;
+    const float *relative = encoder->relative;
+    struct attention attention = {
+        .stride = stride, .y_stride = stride, .length = offset[1] - offset[0], .width = width,
+        .window = -1, .scratch = scratch,
+        .bias = relative ? relative + head * distances + encoder->longest - 1 : NULL};
+    (at->team->space->query.half ? attend_half : attend_wide)(at, &attention,
+                                                             offset[0] * stride + head * width);
+}
+
+static void do_pool(const struct stand *at, int sequence, int states) {
+    const struct encoder *encoder = at->encoder;
+    const struct group *group = at->team->group;
+    const ptrdiff_t stride = at->team->space->x.stride;
+    const int from = group->offsets[sequence], to = group->offsets[sequence + 1];
+    const size_t hidden = (size_t)encoder->hidden;
+    const float *x = at->team->space->x.wide + from * stride;
+    float *answer = group->answer + (size_t)(states ? from : sequence) * hidden;
+    if (states)
+        for (int row = 0; row < to - from; row++)
+            memcpy(answer + (size_t)row * hidden, x + row * stride, hidden * sizeof(float));
+    else if (to == from) memset(answer, 0, hidden * sizeof(float));
+    else
+        encoder->variant->mean_rows(x, stride, encoder->first_token ? 1 : to - from, encoder->hidden,
+                                    answer);
+}
+
+void do_unit(const struct stand *at, int unit, float *scratch, int states) {
+    switch (at->step) {
+    case QUERY_KEY_VALUE: do_query_key_value(at, unit); break;
+    case ATTEND: do_attend(at, unit, scratch); break;
+    case OUTPUT: do_output(at, unit); break;
+    case UP: do_up(at, unit); break;
+    case DOWN: do_down(at, unit); break;
+    case POOL: do_pool(at, unit, states); break;
+    default: do_rows(at, unit);
+    }
+}
