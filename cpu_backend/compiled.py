@@ -64,7 +64,7 @@ class Tensors:
         return self._bundle[offset : offset + row.shape[0]]
 
     def linear(self, name: str) -> tuple[object, object, object, int]:
-        """Return a linear map: weight, bias, and the panels that it is computed by, with their form."""
+        """Return a linear map: weight, bias, and the panels to compute it by, with their form."""
         weight, bias = self.matrix(f"{name}.weight"), self.vector(f"{name}.bias")
         if self._compute == "float32":
             return weight, bias, None, kernels.FLOAT32
