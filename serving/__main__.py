@@ -46,7 +46,7 @@ def serve(settings: Settings, metrics_port: int | None) -> None:
     """Run the process in the foreground, telling its state in single lines."""
     process = Process(settings, tell)
     if metrics_port is not None:
-        publish(process, metrics_port)
+        tell(f"metrics: {publish(process, metrics_port)}")
     asyncio.run(process.run(lambda: tell(process.status)))
 
 

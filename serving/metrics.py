@@ -32,8 +32,8 @@ class Process(Protocol):
         """Tell what was done so far."""
 
 
-def publish(process: Process, port: int) -> None:
-    """Answer Prometheus on a loopback port, from a thread of its own.
+def publish(process: Process, port: int) -> str:
+    """Answer Prometheus on a loopback port, from a thread of its own; 0: any port. Tell where.
 
     Raises ServerUnready when prometheus_client is not installed, or the port is taken.
     """
@@ -47,9 +47,10 @@ def publish(process: Process, port: int) -> None:
     registry = CollectorRegistry()
     registry.register(Collector(process))
     try:
-        start_http_server(port, addr=LOOPBACK, registry=registry)
+        server, _ = start_http_server(port, addr=LOOPBACK, registry=registry)
     except OSError as error:
         raise ServerUnready(f"cannot listen on {LOOPBACK}:{port}: {error.strerror}") from error
+    return f"http://{LOOPBACK}:{server.server_port}/metrics"
 
 
 class Collector:

@@ -165,9 +165,9 @@ class Process:
             for client in list(self._clients):
                 client.cut_off_if_stalled()
             if not self._listener.stands():
-                self._tell("the socket was removed: made it anew")
                 server.close()
                 server = await self._listen(loop)
+                self._tell("the socket was removed: made it anew")
             await wait(stop, LOOK_SECONDS)
         server.close()
         self._listener.close()

@@ -1,36 +1,40 @@
-"""What batches cost here: a table of measured seconds, by tokens and by the longest sequence."""
+"""What batches cost here, measured once for each version: a line through batches of several shapes.
 
-from bisect import bisect_left
+    seconds = fixed + tokens * (token + attention * longest)
+
+`fixed` is what joining requests saves: on a CPU the reading of weights, on a device the launches.
+"""
+
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-LENGTHS = (8, 32, 128, 512)
-TOKENS = (8, 32, 128, 256, 512)
+from pageformer.udfs import threads
+
+LENGTHS = (4, 8, 16, 32, 64, 128, 256)
+TOGETHER = 256  # tokens
 ENOUGH = 1.0  # seconds that measuring may take
 PAYS = 1.25  # how many times cheaper a text must be in company
 
 Run = Callable[[Sequence[Sequence[int]]], object]  # encodes sequences in the caller's thread alone
+Measured = tuple[int, int, float]  # tokens, the longest sequence, seconds
 
 
+@dataclass(frozen=True)
 class Timings:
-    """Tell what a batch costs, by interpolation between measured ones.
+    """Tell what a batch costs, in seconds; before anything was measured, by a guess."""
 
-    measured: longest -> (tokens, seconds) of batches of sequences that long, tokens ascending.
-    """
-
-    def __init__(self, measured: dict[int, list[tuple[int, float]]] | None = None) -> None:
-        # Before anything was measured: as if each batch cost some tokens beside its own.
-        self._rows = measured or {1: [(0, 12e-6), (1, 13e-6)]}
-        self._lengths = sorted(self._rows)
+    fixed: float = 12e-6
+    token: float = 1e-6
+    attention: float = 0.0
 
     def cost(self, tokens: int, longest: int) -> float:
         """Tell the seconds that a batch of so many tokens takes."""
-        at = min(bisect_left(self._lengths, longest), len(self._lengths) - 1)
-        return interpolate(self._rows[self._lengths[at]], tokens)
+        return self.fixed + tokens * (self.token + self.attention * longest)
 
     def pays_up_to(self, batch: int) -> int:
         """Return the length up to which a text is cheaper in a batch of `batch` tokens."""
         found = 0
-        for length in range(4, self._lengths[-1] + 1, 4):
+        for length in range(1, batch + 1):
             alone, shared = self.cost(length, length), self.cost(batch, length) * length / batch
             if alone < PAYS * shared:
                 break
@@ -38,29 +42,42 @@ class Timings:
         return found
 
 
-def interpolate(points: Sequence[tuple[int, float]], x: int) -> float:
-    """Read a line through points, ascending by x, going on at either end."""
-    if len(points) == 1:
-        return points[0][1] * x / points[0][0]
-    at = min(max(bisect_left(points, x, key=lambda point: point[0]), 1), len(points) - 1)
-    (x0, y0), (x1, y1) = points[at - 1], points[at]
-    return max(0.0, y0 + (y1 - y0) * (x - x0) / (x1 - x0))
-
-
 def measure(run: Run, longest: int, vocabulary: int, clock: Callable[[], float]) -> Timings:
-    """Measure batches of several shapes, the small ones first, as far as time allows.
+    """Measure sequences of several lengths, alone and together, as far as time allows.
 
-    clock: thread_time where all is computed in this thread: it does not count others' work.
+    clock: of this thread, where all is computed in it: it does not count others' work.
     """
-    run([[1 % vocabulary]])
-    rows: dict[int, list[tuple[int, float]]] = {}
+
+    def seconds(sequences: Sequence[Sequence[int]]) -> float:
+        before = clock()
+        run(sequences)
+        return clock() - before
+
+    sequence = [i % vocabulary for i in range(max(LENGTHS))]
+    seconds([sequence[:1]])
+    measured: list[Measured] = []
     begun = clock()
-    for tokens in TOKENS:
-        for length in LENGTHS:
-            if length > min(tokens, longest) or clock() - begun > ENOUGH:
-                continue
-            sequences = [[i % vocabulary for i in range(length)]] * (tokens // length)
-            before = clock()
-            run(sequences)
-            rows.setdefault(length, []).append((tokens, clock() - before))
-    return Timings({length: row for length, row in rows.items() if len(row) > 1} or rows)
+    for length in LENGTHS:
+        if measured and (length > longest > 0 or clock() - begun > ENOUGH):
+            break
+        for count in {1, TOGETHER // length}:
+            batch = [sequence[:length]] * count
+            measured.append((length * count, length, min(seconds(batch) for _ in range(2))))
+    return fit(measured)
+
+
+def fit(measured: Sequence[Measured]) -> Timings:
+    """Draw the line, by least squares of relative errors; nothing costs less than nothing."""
+    with threads.kept_out():
+        import numpy as np
+    tokens, longest, seconds = np.array(measured, float).T
+    terms = np.stack([np.ones_like(tokens), tokens, tokens * longest], axis=1)
+    found = np.zeros(3)
+    used = [0, 1, 2]
+    while used:
+        solved = np.linalg.lstsq(terms[:, used] / seconds[:, None], np.ones_like(seconds))[0]
+        if (solved >= 0).all():
+            found[used] = solved
+            break
+        used.pop(int(solved.argmin()))
+    return Timings(*found.tolist())

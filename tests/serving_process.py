@@ -25,7 +25,10 @@ class Serving:
             cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             **server_account(),
         )  # fmt: skip
+        self.metrics = ""
         self.said = self.line()
+        if self.said.startswith("metrics: "):
+            self.metrics, self.said = self.said.removeprefix("metrics: "), self.line()
 
     def line(self) -> str:
         """Return the next line that it says; empty at its end."""

@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, repeat
 from typing import Any
 
 from pageformer.udfs import wire
@@ -18,7 +19,7 @@ from pageformer.udfs.private_folder import PrivateFolder
 from pageformer.udfs.wire import Answered, Asked, Header
 
 WINDOW = 4  # questions on their way at once
-PULSE_MILLISECONDS = 10  # between two looks at whether the query was cancelled
+PULSES = (5, 10, 20, 40)  # milliseconds to wait before each look at whether it was cancelled
 PATIENCE = 60.0  # seconds without any answer: the process hangs
 CREDENTIALS = struct.Struct("3i")  # process, user, group
 
@@ -177,8 +178,8 @@ class Line:
         poll = select.poll()
         poll.register(self._socket, event)
         until = time.monotonic() + PATIENCE
-        while True:
-            if poll.poll(PULSE_MILLISECONDS):
+        for milliseconds in chain(PULSES, repeat(PULSES[-1])):
+            if poll.poll(milliseconds):
                 yield
             self._pulse()
             if time.monotonic() > until:

@@ -43,7 +43,7 @@ MOST_ANSWERED = 1 << 28  # bytes of an answer's body
 ALWAYS = (1 << 32) - 1  # tokens: company pays whatever the length
 
 HEADER = struct.Struct("<2sBBII")
-ASKED = struct.Struct("<32s32sBBBxiII")
+ASKED = struct.Struct("<32s32sBBBxIII")
 ANSWERED = struct.Struct("<II")
 COMPUTES = ("float32", "bfloat16", "auto")
 WHATS = ("vectors", "states")
