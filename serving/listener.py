@@ -27,7 +27,8 @@ class Listener:
         ours.
         """
         self._folder.ensure()
-        self._take_lock()
+        if not self._holds_lock():
+            self._take_lock()
         self._folder.remove(self._name)
         line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)
@@ -52,6 +53,14 @@ class Listener:
         """Let nobody in any more."""
         if self.stands():
             self._folder.remove(self._name)
+
+    def _holds_lock(self) -> bool:
+        """Tell whether the lock is ours, of the file that others would try."""
+        try:
+            there = self._folder.stat(f"{self._name}.lock")
+        except FileNotFoundError:
+            return False
+        return self._lock >= 0 and os.path.samestat(there, os.fstat(self._lock))
 
     def _take_lock(self) -> None:
         path = self._folder.socket_path(f"{self._name}.lock")

@@ -25,6 +25,7 @@ QUERIES = {
     "encode_chunks": "select * from pageformer.encode_chunks(repeat('a text ', 400), 'minilm')",
     "another family": "select pageformer.encode('a text', 'modern')::text",
     "bfloat16": "select pageformer.encode('a text', 'narrow')::text",
+    "int8": "select pageformer.encode('a text', 'narrower')::text",
 }
 
 
@@ -35,7 +36,9 @@ def models(module_database: str, minilm_dir: Path, tmp_path_factory: pytest.Temp
     with psycopg.connect(module_database, autocommit=True) as session:
         load(session, str(minilm_dir), name="minilm")
         load(session, str(minilm_dir), name="narrow")
+        load(session, str(minilm_dir), name="narrower")
         load(session, str(tiny), name="modern")
+        session.execute("select pageformer.set_compute('narrower', 'int8')")
         session.execute("select pageformer.set_compute('narrow', 'bfloat16')")
     return module_database
 

@@ -11,7 +11,7 @@ Every frame is a header and a body. Numbers are little-endian.
 
     ENCODE  32  hash of the version                         VECTORS  4  tokens up to which it pays
             32  hash of the task, zeros: none                        4  texts
-             1  compute: 0 float32, 1 bfloat16, 2 auto               4  bytes, of each text
+             1  compute, of COMPUTES                                 4  bytes, of each text
              1  what: 0 vectors, 1 states                               the texts, as pgvector reads
              1  normalized: 0 no, 1 yes, 2 as the model
              1  zero
@@ -45,7 +45,7 @@ ALWAYS = (1 << 32) - 1  # tokens: company pays whatever the length
 HEADER = struct.Struct("<2sBBII")
 ASKED = struct.Struct("<32s32sBBBxIII")
 ANSWERED = struct.Struct("<II")
-COMPUTES = ("float32", "bfloat16", "auto")
+COMPUTES = ("float32", "bfloat16", "auto", "int8")
 WHATS = ("vectors", "states")
 NORMALIZED = (False, True, None)
 NO_TASK = bytes(32)
