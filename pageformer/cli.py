@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from pageformer import task_commands
 from pageformer.errors import PageformerError
 from pageformer.serve import serve
 
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(task_commands.app, name="task")
 
 Dsn = Annotated[
     str | None,

@@ -135,3 +135,34 @@ from (
 ) c
 group by c.users
 order by bytes desc
+
+-- name: tasks
+select task || '@' || task_version as task, model || '@' || version as model,
+    case when deployed then 'yes' else '' end as deployed, kind,
+    pg_catalog.to_char(bytes, 'FM999,999,999,999') as bytes,
+    pg_catalog.to_char(full_bytes, 'FM999,999,999,999') as full_bytes,
+    pg_catalog.to_char(loaded_at, 'YYYY-MM-DD HH24:MI') as loaded
+from pageformer.tasks
+where $1::text is null or model = pg_catalog.split_part($1::text, '@', 1)
+order by tasks.model, version, tasks.task, loaded_at, task_version
+
+-- name: task
+select task || '@' || task_version as task, t.model || '@' || version as model, deployed, kind,
+    arrays, pg_catalog.pg_size_pretty(bytes) as size,
+    pg_catalog.pg_size_pretty(own_bytes) as own_size,
+    pg_catalog.pg_size_pretty(full_bytes) as full_size, hash, source, loaded_at, loaded_by
+from pageformer.tasks t
+left join pageformer.models m on m.model = t.model and m.deployed_version = t.version
+where t.model = pg_catalog.split_part($1::text, '@', 1)
+    and case when pg_catalog.strpos($1::text, '@') > 0
+        then version = pg_catalog.split_part($1::text, '@', 2) else m.model is not null end
+    and task = pg_catalog.split_part($2::text, '@', 1)
+    and (pg_catalog.strpos($2::text, '@') = 0
+         or task_version = pg_catalog.split_part($2::text, '@', 2))
+order by t.loaded_at, task_version
+
+-- name: deploy_task
+select pageformer.deploy_task($1::text, $2::text, $3::text)
+
+-- name: drop_task
+select pageformer.drop_task($1::text, $2::text)

@@ -20,7 +20,16 @@ from pageformer.loader.families.roberta import ROBERTA
 from pageformer.loader.families.shapes import expected_shapes
 from pageformer.loader.families.vit import VIT
 
-__all__ = ["FAMILIES", "Family", "Kind", "Rule", "Source", "expected_shapes", "family_for"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Kind",
+    "Rule",
+    "Source",
+    "expected_shapes",
+    "family_for",
+    "family_named",
+]
 
 # The first family of a `model_type` that applies is taken.
 FAMILIES = (
@@ -38,6 +47,13 @@ FAMILIES = (
     VIT,
     ENCODER,
 )
+
+
+def family_named(name: str) -> Family:
+    """Return the family of a version, by the name that its config has."""
+    own = {"jina-bert": JINA_BERT, "encoder": ENCODER}
+    others = {kind: family for family in reversed(FAMILIES) for kind in family.model_types}
+    return own[name] if name in own else {**others, "bert": BERT}[name]
 
 
 def family_for(raw_config: Mapping[str, Any]) -> Family:

@@ -121,8 +121,20 @@ def with_head(family: Family, raw: Mapping[str, Any], config: Config) -> tuple[F
         or (task == "words" and not raw.get("tie_word_embeddings", True))
     ):
         return family, config
-    labels = read_labels(raw)
-    steps = [_step(step, raw, config) for step in head.steps]
+    content = head_content(task, raw, config, read_labels(raw))
+    rules = (*family.rules, *head_rules(head))
+    others = (*family.other_rules, *head_rules(head)) if family.other_rules else ()
+    return replace(family, rules=rules, other_rules=others), replace(config, head=content)
+
+
+def head_content(
+    task: Task, raw: Mapping[str, Any], config: Config, labels: list[str]
+) -> dict[str, Any]:
+    """Describe the head that a family has for a task, as `Config.head` does.
+
+    Raises InvalidCheckpoint that names a key that cannot be followed.
+    """
+    steps = [_step(step, raw, config) for step in HEADS[config.family][task].steps]
     for step in steps:
         step["width"] = config.embedding_size if task == "words" else 0
         step["width"] = step["width"] or config.hidden
@@ -133,9 +145,7 @@ def with_head(family: Family, raw: Mapping[str, Any], config: Config) -> tuple[F
     if task == "sequence":
         content["pooling"] = read.choice(raw, "classifier_pooling", "cls", "mean")
         content["scores"] = _scores(raw, len(labels))
-    rules = (*family.rules, *_rules(head))
-    others = (*family.other_rules, *_rules(head)) if family.other_rules else ()
-    return replace(family, rules=rules, other_rules=others), replace(config, head=content)
+    return content
 
 
 def read_labels(raw: Mapping[str, Any]) -> list[str]:
@@ -165,7 +175,7 @@ def _step(step: Step, raw: Mapping[str, Any], config: Config) -> dict[str, Any]:
     return {"activation": activation, "norm": bool(step.norm), "bias": bias}
 
 
-def _rules(head: Head) -> Iterator[Rule]:
+def head_rules(head: Head) -> Iterator[Rule]:
     """Name the tensors of a head, the last one being one that only the head has."""
     for k, step in enumerate(head.steps):
         yield Rule(f"{step.linear}.weight", f"head.{k}.weight", "linear")

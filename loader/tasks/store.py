@@ -47,6 +47,15 @@ class Added:
     arrays: int
     bytes: int
     new_bytes: int  # of arrays that no task had
+    told: str = ""  # how far from its version it is
+
+    def __str__(self) -> str:
+        name = f"{self.name}@{self.label}"
+        if self.unchanged:
+            return f"{name} has exactly this content already: nothing written"
+        said = f"{name} added: {self.bytes:,} bytes in {self.arrays:,} arrays, "
+        said += f"{self.new_bytes:,} of them new"
+        return f"{said}\n{self.told}" if self.told else said
 
 
 @dataclass(frozen=True)
