@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pageformer.loader.families.raw_config import ACTIVATIONS
@@ -48,7 +49,7 @@ def read(method: Method) -> dict[str, Bottleneck]:
         site = _site(module)
         if site:
             _read_one(method, module, site)
-            found[site] = place
+            found[site] = swapped(method, place) if _is_swapped(method, site) else place
     refuse_any(
         set(_expected(method)) - found.keys(), f"{method.saved.file} lacks the bottlenecks at"
     )
@@ -73,6 +74,24 @@ def description(settings: Settings) -> Bottleneck:
         settings.flag("adapter_residual_before_ln") or not settings.flag("ln_after"),
         after,
     )
+
+
+def _is_swapped(method: Method, site: str) -> bool:
+    """Tell whether the library hands a bottleneck the residual for the product, and vice versa.
+
+    It does so behind ALBERT's attention.
+    """
+    return method.modules.config.family == "albert" and site.endswith("attention")
+
+
+def swapped(method: Method, place: Bottleneck) -> Bottleneck:
+    """Exchange product and residual; where the sub-layer closes, both are added in the end."""
+    inner = place.base_before_norm and method.settings.flag("ln_after")
+    if inner and place.closes:
+        raise method.settings.refused("adapter_residual_before_ln", "expected false for albert")
+    other: dict[State, State] = {"product": "residual", "residual": "product"}
+    base = place.base if place.closes else other.get(place.base, place.base)
+    return replace(place, input=other.get(place.input, place.input), base=base)
 
 
 def _activation(settings: Settings) -> str:

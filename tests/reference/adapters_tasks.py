@@ -21,7 +21,7 @@ from adapters import (
 )
 from safetensors.torch import save_file
 from task_outputs import folder_of, randomise, write_outputs
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 NAME = "legal"
 PICKLED = {
@@ -123,7 +123,7 @@ def record(name: str, case: Case, directory: Path, seed: int) -> None:
     )
     again = opened(case, directory)
     again.load_adapter(str(folder), set_active=True)
-    write_outputs(folder, again.eval(), AutoTokenizer.from_pretrained(str(directory)))
+    write_outputs(folder, again.eval(), directory)
     convert(folder)
 
 

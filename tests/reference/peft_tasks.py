@@ -22,7 +22,6 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
 )
 
 CLASSES = {
@@ -177,7 +176,7 @@ def record(name: str, case: Case, directory: Path, seed: int) -> None:
         tuned = tuned.to(case.dtype)
     tuned.save_pretrained(str(folder))
     again = PeftModel.from_pretrained(opened(case, directory, seed), str(folder)).eval()
-    write_outputs(folder, again, AutoTokenizer.from_pretrained(str(directory)))
+    write_outputs(folder, again, directory)
 
 
 def opened(case: Case, directory: Path, seed: int) -> Any:

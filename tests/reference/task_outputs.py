@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from texts import SOME, TEXTS
+from tokenizers import Tokenizer
 
 LIMIT = 12  # tokens of a text
 TASKS = Path(__file__).resolve().parent / "tasks"
@@ -31,19 +32,24 @@ def randomise(model: Any, seed: int) -> None:
                 parameter.copy_(parameter * (1 + 2 * noise) + noise if around else noise)
 
 
-def write_outputs(folder: Path, model: Any, tokenizer: Any) -> None:
+def write_outputs(folder: Path, model: Any, base: Path) -> None:
     """Write the states and logits of some texts, one by one; virtual tokens are left out."""
-    ids, states, logits = [], [], []
-    for name in SOME:
-        inputs = tokenizer(TEXTS[name], truncation=True, max_length=LIMIT, return_tensors="pt")
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    tokenizer.enable_truncation(LIMIT)
+    every = [tokenizer.encode(TEXTS[name]).ids for name in SOME]
+    states, logits = [], []
+    for ids in every:
+        given = torch.tensor([ids])
         with torch.inference_mode():
-            out = model(**inputs, output_hidden_states=True)
-        ids.append(inputs["input_ids"][0].numpy())
-        last = out.hidden_states[-1][0].numpy()
-        states.append(last[len(last) - len(ids[-1]) :])
+            out = model(given, attention_mask=torch.ones_like(given), output_hidden_states=True)
+        states.append(out.hidden_states[-1][0].numpy()[-len(ids) :])
         if "logits" in out:
             logits.append(np.atleast_2d(out.logits[0].numpy()))
-    arrays = {"states": np.concatenate(states), "lengths": np.array([len(i) for i in ids])}
+    arrays = {
+        "ids": np.concatenate(every).astype(np.uint16),
+        "lengths": np.array([len(ids) for ids in every], np.uint16),
+        "states": np.concatenate(states),
+    }
     if logits:
         arrays["logits"] = np.concatenate(logits)
     np.savez(folder / "expected.npz", **arrays)
