@@ -4,18 +4,11 @@ from typing import Annotated
 
 import typer
 
+from pageformer.commands.options import Dsn
 from pageformer.errors import InvalidInput
 
 app = typer.Typer(help="Adapters and other small fine-tunes over a model.", no_args_is_help=True)
 
-Dsn = Annotated[
-    str | None,
-    typer.Option(
-        "--dsn",
-        metavar="DSN",
-        help="Connection string; else libpq's environment, else the embedded cluster.",
-    ),
-]
 Model = Annotated[str, typer.Option("--model", metavar="MODEL", help="As minilm, or minilm@v1.")]
 Task = Annotated[str, typer.Argument(metavar="TASK", help="As legal, or legal@v1.")]
 

@@ -7,18 +7,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pageformer.commands.options import Dsn
 from pageformer.errors import ServerUnready
 
 
 def serve(
-    dsn: Annotated[
-        str | None,
-        typer.Option(
-            "--dsn",
-            metavar="DSN",
-            help="Connection string; else libpq's environment, else the embedded cluster.",
-        ),
-    ] = None,
+    dsn: Dsn = None,
     backend: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="cpu, numpy or gpu; else what the owner set."),

@@ -1,0 +1,78 @@
+"""Commands for the cluster: the embedded one, and whichever a command means."""
+
+from typing import Annotated
+
+import typer
+
+from pageformer.commands.options import Dsn
+
+
+def up(
+    listen: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Also listen on TCP; needs a password.")
+    ] = "",
+    foreground: Annotated[
+        bool, typer.Option(help="Stay, and stop the server when interrupted.")
+    ] = False,
+) -> None:
+    """Start the embedded cluster, and renew what is old."""
+    from pageformer import embedded
+    from pageformer.cluster import embedded as own
+    from pageformer.terminal import say
+
+    cluster = own()
+    embedded.bring_up(cluster, say, listen)
+    print(cluster.dsn)
+    if foreground:
+        embedded.stay(cluster)
+
+
+def down() -> None:
+    """Stop the embedded cluster."""
+    from pageformer.cluster import embedded
+
+    cluster = embedded()
+    print("stopped" if cluster.stop() else "it was not running")
+    cluster.remove_page_cache()
+
+
+def status() -> None:
+    """Tell whether the embedded cluster runs.
+
+    Exits with 3 when it does not.
+    """
+    from pageformer.cluster import embedded
+
+    cluster = embedded()
+    running = cluster.running
+    state = "running" if running else "stopped" if cluster.exists else "not made yet"
+    print(f"state  {state}")
+    print(f"home   {cluster.home}")
+    if cluster.exists:
+        print(f"server {cluster.bin.parent}")
+        print(f"log    {cluster.log}")
+        print(f"dsn    {cluster.dsn}")
+    if not running:
+        raise typer.Exit(3)
+
+
+def dsn(dsn: Dsn = None) -> None:
+    """Print the connection string in use."""
+    from pageformer.client import choose_dsn
+
+    print(choose_dsn(dsn))
+
+
+def psql(context: typer.Context, dsn: Dsn = None) -> None:
+    """Open psql, with psql's own arguments."""
+    from pageformer.client import open_psql
+
+    open_psql(dsn, context.args)
+
+
+def doctor(dsn: Dsn = None) -> None:
+    """Check every prerequisite; tell each one's fix."""
+    from pageformer import doctor
+
+    if not doctor.report(dsn):
+        raise typer.Exit(1)
