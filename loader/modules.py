@@ -83,10 +83,17 @@ def _cross_encoder(directory: Path, folder: Path) -> Pipeline:
     """Read a Transformer alone: a cross-encoder, or an encoder whose tokens are averaged."""
     path = directory / "config_sentence_transformers.json"
     settings = read_object_if_present(path)
-    kind = "sequence-classification" if settings.get("model_type") == "CrossEncoder" else None
-    max_length, lowercase = read_transformer(folder, kind)
-    activation = settings.get("activation_fn")
-    return Pipeline(folder, max_length=max_length, lowercase=lowercase, activation=activation)
+    ranks = settings.get("model_type") == "CrossEncoder"
+    max_length, lowercase = read_transformer(folder, "sequence-classification" if ranks else None)
+    model = read_settings(path, "CrossEncoder") if ranks else {}
+    return Pipeline(
+        folder,
+        max_length=max_length,
+        lowercase=lowercase,
+        activation=settings.get("activation_fn"),
+        prompts=model.get("prompts", {}),
+        default_prompt_name=model.get("default_prompt_name"),
+    )
 
 
 def _sparse_encoder(directory: Path, folder: Path, pooling: Path) -> Pipeline:

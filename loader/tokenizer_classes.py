@@ -40,6 +40,7 @@ class TokenizerClass:
     parts: Parts
     mask_takes_space: bool = False
     ends: tuple[str, str] = ("cls", "sep")  # before and behind a text
+    extra: tuple[str, ...] = ()  # further special tokens, where the settings name none
 
 
 def rebuild(name: str, content: Json, settings: Settings) -> Json:
@@ -204,7 +205,12 @@ CLASSES: Mapping[str, TokenizerClass] = {
     "RobertaTokenizer": TokenizerClass("BPE", ANGLES, _byte_level),
     "XLMRobertaTokenizer": TokenizerClass("Unigram", ANGLES, _xlm_roberta, ends=("bos", "eos")),
     "CamembertTokenizer": TokenizerClass(
-        "Unigram", ANGLES, _camembert, mask_takes_space=True, ends=("bos", "eos")
+        "Unigram",
+        ANGLES,
+        _camembert,
+        mask_takes_space=True,
+        ends=("bos", "eos"),
+        extra=("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"),
     ),
     "AlbertTokenizer": TokenizerClass(
         "Unigram",

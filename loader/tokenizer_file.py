@@ -110,6 +110,7 @@ def _rebuilt(path: Path, content: Json, name: str, values: Json) -> Tokenizer:
         rebuilt["added_tokens"] = [{**token, "id": int(number)} for number, token in listed]
     tokenizer = _parse(path, rebuilt)
     _add_special_tokens(tokenizer, settings, mask_takes_space=CLASSES[name].mask_takes_space)
+    _add_extra_tokens(tokenizer, values, CLASSES[name].extra)
     _set_ends(path, tokenizer, settings, name)
     return tokenizer
 
@@ -128,6 +129,14 @@ def _add_special_tokens(
         if content is not None and content not in listed:
             takes_space = key == "mask" and mask_takes_space
             tokenizer.add_special_tokens([AddedToken(content, lstrip=takes_space, special=True)])
+
+
+def _add_extra_tokens(tokenizer: Tokenizer, values: Json, extra: Sequence[str]) -> None:
+    """Make those words of the vocabulary special that the settings or the class name besides."""
+    named = values.get("additional_special_tokens") or values.get("extra_special_tokens") or extra
+    contents = [_content(token) for token in named] if not isinstance(named, dict) else []
+    known = [token for token in contents if tokenizer.token_to_id(token) is not None]
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in known])
 
 
 def _set_ends(path: Path, tokenizer: Tokenizer, settings: Settings, name: str) -> None:

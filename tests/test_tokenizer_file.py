@@ -88,3 +88,12 @@ def test_a_class_that_does_not_fit_the_vocabulary_is_refused(tmp_path: Path) -> 
     settings(directory, tokenizer_class="BertTokenizer")
     with pytest.raises(InvalidCheckpoint, match="BertTokenizer reads WordPiece"):
         pieces(directory, "water")
+
+
+def test_camembert_has_special_tokens_that_the_file_does_not_list(tmp_path: Path) -> None:
+    directory = tiny_models.write("camembert-mean", tmp_path)
+    path = directory / "tokenizer.json"
+    content = json.loads(path.read_text())
+    listed = [token for token in content["added_tokens"] if "NOTUSED" not in token["content"]]
+    path.write_text(json.dumps({**content, "added_tokens": listed}))
+    assert "<unk>NOTUSED" in pieces(directory, "a <unk>NOTUSED b")

@@ -94,6 +94,20 @@ def write_sentence_files(
     )
 
 
+def write_rank_files(directory: Path, settings: Json) -> None:
+    """Write the one module of a cross-encoder, and its settings."""
+    kind = "sentence_transformers.base.modules.transformer.Transformer"
+    write_json(directory / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": kind}])
+    transformer: Json = {
+        "transformer_task": "sequence-classification",
+        "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
+        "module_output_name": "scores",
+    }
+    write_json(directory / "sentence_bert_config.json", transformer)
+    path = directory / "config_sentence_transformers.json"
+    write_json(path, {"model_type": "CrossEncoder", **settings})
+
+
 def write_sparse_files(directory: Path, pooling: str) -> None:
     """Write the modules of a SPLADE model."""
     base = "sentence_transformers.sparse_encoder.models"

@@ -17,6 +17,7 @@ from tiny_files import (
     Step,
     write_json,
     write_new_sentence_files,
+    write_rank_files,
     write_safetensors,
     write_sentence_files,
     write_shards,
@@ -279,6 +280,15 @@ RERANKERS["bert-rerank-logits"] = TinyModel(
     labels=1,
     config={"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}},
 )
+RERANKERS["bert-rerank-prompt"] = TinyModel(
+    "bert",
+    411,
+    pooling=None,
+    prefix="bert.",
+    head="sequence",
+    labels=1,
+    sentence={"prompts": {"search": "find: "}, "default_prompt_name": "search"},
+)
 SPARSE: dict[str, TinyModel] = {
     f"{family}-sparse": TinyModel(
         family, 420 + i, pooling=None, prefix=tiny_heads.PREFIXES[family], head="words"
@@ -308,6 +318,8 @@ def write(name: str, folder: Path) -> Path:
         write_encoder(directory, ENCODERS[name], seed=len(name))
     else:
         write_model(directory, {**MODELS, **HEADED, **RERANKERS, **SPARSE}[name])
+    if name in RERANKERS and RERANKERS[name].sentence:
+        write_rank_files(directory, RERANKERS[name].sentence)
     if name in SPARSE:
         write_sparse_files(directory, "sum" if name.startswith("distil") else "max")
     return directory

@@ -55,7 +55,10 @@ def classified(
     present = [(i, text) for i, text in enumerate(inputs, start=1) if text is not None]
     text = present[0][1] if present else None
     answering = opened(model, "sequence", Options(task=task).tasks_of(inputs, tasks), text)
-    tokens = [answering.tokenizer.encode(text, truncate) for _, text in with_pulse(present)]
+    tokens = [
+        answering.tokenizer.encode(answering.prompt(i) + text, truncate)
+        for i, (_, text) in enumerate(with_pulse(present))
+    ]
     rows = zip(present, answering.heads, sequence_logits(answering, tokens), strict=True)
     answer = []
     for (i, _), head, logits in rows:
@@ -84,8 +87,9 @@ def rerank(
             f"{answering.resolved.model} has {len(head['labels'])} labels, not one score",
             hint="rerank with a cross-encoder, or call pageformer.classify",
         )
+    asked = answering.prompt(0) + query
     pairs = [
-        answering.tokenizer.encode_pair(query, text, truncate) for _, text in with_pulse(present)
+        answering.tokenizer.encode_pair(asked, text, truncate) for _, text in with_pulse(present)
     ]
     how = head.get("rank", "sigmoid")
     scores = [
@@ -194,6 +198,12 @@ class Answering(NamedTuple):
     tokenizer: Tokenizer
     tasks: "Sequence[Task | None]"
     heads: list[dict[str, Any]]
+
+    def prompt(self, i: int) -> str:
+        """Return what stands before input i: the version's default prompt, unless a task answers."""
+        if self.tasks and self.tasks[i] is not None:
+            return ""
+        return encoding.prompt_of(self.version.config, Options())
 
     def tell_cuts(self, tokens: Sequence[Tokens]) -> None:
         """Warn once per statement that inputs were cut."""
