@@ -40,6 +40,7 @@ class TokenizerClass:
     parts: Parts
     mask_takes_space: bool = False
     ends: tuple[str, str] = ("cls", "sep")  # before and behind a text
+    typed: bool = True  # the second text of a pair is told from the first
     extra: tuple[str, ...] = ()  # further special tokens, where the settings name none
 
 
@@ -216,6 +217,7 @@ CLASSES: Mapping[str, TokenizerClass] = {
         "Unigram",
         {**BRACKETS, "bos": "[CLS]", "eos": "[SEP]", "unk": "<unk>", "pad": "<pad>"},
         _albert,
+        typed=False,
     ),
     "DebertaV2Tokenizer": TokenizerClass(
         "Unigram", {**BRACKETS, "bos": "[CLS]", "eos": "[SEP]"}, _deberta

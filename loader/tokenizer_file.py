@@ -141,19 +141,19 @@ def _add_extra_tokens(tokenizer: Tokenizer, values: Json, extra: Sequence[str]) 
 
 def _set_ends(path: Path, tokenizer: Tokenizer, settings: Settings, name: str) -> None:
     """Put the class's special tokens before and behind a text."""
-    in_sentence_piece = CLASSES[name].ends == ("bos", "eos")
+    doubled = CLASSES[name].ends == ("bos", "eos")
+    named = settings.values.get("model_input_names")
+    typed = "token_type_ids" in named if named else CLASSES[name].typed
     first, last = (settings.special[key] for key in CLASSES[name].ends)
     ends = [(token, _token_id(path, tokenizer, token)) for token in (first, last)]
     if name in ("RobertaTokenizer", "MPNetTokenizer"):
         prefix = name == "RobertaTokenizer" and bool(settings.flag("add_prefix_space", False))
         tokenizer.post_processor = processors.RobertaProcessing(ends[1], ends[0], True, prefix)
         return
-    pair_separator = f"{last} {last}" if in_sentence_piece else f"{last}:0"
-    pair_end = last if in_sentence_piece else f"{last}:1"
-    second = "$B" if in_sentence_piece else "$B:1"
+    between, second = f"{last} {last}" if doubled else last, ":1" if typed and not doubled else ""
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}",
-        pair=f"{first} $A {pair_separator} {second} {pair_end}",
+        pair=f"{first} $A {between} $B{second} {last}{second}",
         special_tokens=ends,
     )
 

@@ -97,3 +97,13 @@ def test_camembert_has_special_tokens_that_the_file_does_not_list(tmp_path: Path
     listed = [token for token in content["added_tokens"] if "NOTUSED" not in token["content"]]
     path.write_text(json.dumps({**content, "added_tokens": listed}))
     assert "<unk>NOTUSED" in pieces(directory, "a <unk>NOTUSED b")
+
+
+@pytest.mark.parametrize(("names", "types"), [(None, {0, 1}), (["input_ids"], {0})])
+def test_the_settings_decide_whether_texts_of_a_pair_are_told_apart(
+    tmp_path: Path, names: Any, types: set[int]
+) -> None:
+    directory = tiny_models.write("bert-mean", tmp_path)
+    settings(directory, model_input_names=names)
+    tokenizer = read_tokenizer(directory, {"model_type": "bert"}, 10**6, lowercase=False)
+    assert {*Tokenizer.from_str(tokenizer.decode()).encode("a", "b").type_ids} == types

@@ -56,7 +56,7 @@ WORDS = {
         "cls.predictions.transform.layer_norm",
         "cls.pred",
     ),
-    "gte": ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder"),
+    "gte": ("lm_head.dense", "lm_head.norm", "lm_head.decoder"),
 }
 LIKE = {"xlm-roberta": "roberta", "mpnet": "roberta", "deberta-v2": "bert"}
 

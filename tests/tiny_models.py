@@ -269,7 +269,9 @@ RERANKERS: dict[str, TinyModel] = {
         head="sequence",
         labels=1,
     )
-    for i, family in enumerate(("bert", "roberta", "xlm-roberta", "modernbert", "deberta-v2"))
+    for i, family in enumerate(
+        ("bert", "roberta", "xlm-roberta", "modernbert", "deberta-v2", "albert")
+    )
 }
 RERANKERS["bert-rerank-logits"] = TinyModel(
     "bert",

@@ -200,7 +200,7 @@ class Answering(NamedTuple):
     heads: list[dict[str, Any]]
 
     def prompt(self, i: int) -> str:
-        """Return what stands before input i: the version's default prompt, unless a task answers."""
+        """Return what stands before input i: the default prompt, unless a task answers."""
         if self.tasks and self.tasks[i] is not None:
             return ""
         return encoding.prompt_of(self.version.config, Options())

@@ -94,9 +94,7 @@ HEADS: Mapping[str, Mapping[Task, Head]] = {
     "gte": {
         "sequence": POOLER,
         "tokens": TOKENS,
-        "words": Head(
-            (Step("lm_head.dense", "gelu", "lm_head.layer_norm"),), "lm_head.decoder.bias"
-        ),
+        "words": Head((Step("lm_head.dense", "gelu", "lm_head.norm"),), "lm_head.decoder.bias"),
     },
     "vit": {"sequence": Head(LABELS)},
     "deberta-v2": {
