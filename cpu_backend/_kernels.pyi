@@ -13,6 +13,34 @@ class Matrix:
         cls, blocks: Sequence[ReadableBuffer], rows: int, cols: int, side: int
     ) -> Matrix: ...
 
+class LinearEdits:
+    def __new__(
+        cls,
+        rows: int,
+        cols: int,
+        rank: int,
+        entries: int,
+        scale_in: ReadableBuffer | None,
+        down: ReadableBuffer | None,
+        up: ReadableBuffer | None,
+        starts: ReadableBuffer | None,
+        indices: ReadableBuffer | None,
+        values: ReadableBuffer | None,
+        kept: ReadableBuffer | None,
+        scale_out: ReadableBuffer | None,
+        bias: ReadableBuffer | None,
+        /,
+    ) -> LinearEdits: ...
+
+class EndEdits:
+    def __new__(
+        cls,
+        width: int,
+        norm: tuple[ReadableBuffer, ReadableBuffer, float] | None,
+        bottleneck: tuple[object, ...] | None,
+        /,
+    ) -> EndEdits: ...
+
 class Encoder:
     def __new__(
         cls,
@@ -57,6 +85,20 @@ def linear(
     activation: int,
     residual: ReadableBuffer | None,
     y: WriteableBuffer,
+    segments: list[tuple[int, int, LinearEdits]],
+    /,
+) -> None: ...
+def add_norm(
+    variant: str,
+    x: ReadableBuffer,
+    residual: ReadableBuffer | None,
+    rows: int,
+    width: int,
+    weight: ReadableBuffer | None,
+    bias: ReadableBuffer | None,
+    eps: float,
+    y: WriteableBuffer,
+    segments: list[tuple[int, int, EndEdits]],
     /,
 ) -> None: ...
 def attention(
@@ -70,17 +112,6 @@ def attention(
     bias: ReadableBuffer | None,
     longest: int,
     window: int,
-    y: WriteableBuffer,
-    /,
-) -> None: ...
-def layer_norm(
-    variant: str,
-    x: ReadableBuffer,
-    rows: int,
-    width: int,
-    weight: ReadableBuffer,
-    bias: ReadableBuffer,
-    eps: float,
     y: WriteableBuffer,
     /,
 ) -> None: ...

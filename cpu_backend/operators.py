@@ -5,16 +5,17 @@ What is not overridden here is NumPy's. The whole pass of BERT-like encoders is 
 
 from array import array
 from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from pageformer.cpu_backend import _kernels as kernels
+from pageformer.cpu_backend.edits import CODES, end_edits, linear_edits
 from pageformer.udfs.attention import Rotary
 from pageformer.udfs.blocks import Array, BlockMatrix
-from pageformer.udfs.edits import Norm, Term
+from pageformer.udfs.edits import EndEdits, LinearEdits, Norm, Term
 from pageformer.udfs.operators import Operators
-
-CODES = {None: 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
 
 
 class CpuOperators(Operators):
@@ -24,6 +25,7 @@ class CpuOperators(Operators):
 
     def __init__(self, variant: str | None = None) -> None:
         self.variant = variant or kernels.variants()[0]
+        self._made: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by the edits of a task
 
     def linear(
         self,
@@ -36,9 +38,11 @@ class CpuOperators(Operators):
         terms: Sequence[Term] = (),
     ) -> Array:
         """Compute norm(activation(x W + terms(x) + bias) + residual).  # [n, k] -> [n, m]"""
-        if terms or activation not in CODES:
-            return super().linear(x, W, bias, activation, residual, norm, terms)
-        y = self._product(x, W, bias, CODES[activation], residual)
+        if activation in CODES:
+            y = self._product(x, W, bias, CODES[activation], residual, terms)
+        else:
+            y = self.activate(self._product(x, W, bias, CODES[None], None, terms), activation or "")
+            y = y if residual is None else y + residual
         return y if norm is None else self.layer_norm(y, norm)
 
     def matmul(self, x: Array, W: BlockMatrix) -> Array:
@@ -46,14 +50,52 @@ class CpuOperators(Operators):
         return self._product(x, W, None, CODES[None], None)
 
     def _product(
-        self, x: Array, W: BlockMatrix, bias: Array | None, code: int, residual: Array | None
+        self,
+        x: Array,
+        W: BlockMatrix,
+        bias: Array | None,
+        code: int,
+        residual: Array | None,
+        terms: Sequence[Term] = (),
     ) -> Array:
         blocks = [block for row in W.grid for block in row]
         weight = kernels.Matrix(blocks, W.rows, W.cols, W.side)
         y = np.empty((x.shape[0], W.cols), np.float32)
         bias, residual = (None if a is None else packed(a) for a in (bias, residual))
-        kernels.linear(self.variant, packed(x), x.shape[0], weight, bias, code, residual, y)
+        edited = [(t.start, t.stop, self._linear_edits(t.edits, W)) for t in terms]
+        kernels.linear(self.variant, packed(x), x.shape[0], weight, bias, code, residual, y, edited)
         return y
+
+    def add_norm(
+        self, x: Array, residual: Array | None, norm: Norm | None, terms: Sequence[Term]
+    ) -> Array:
+        """Compute norm(x + residual), each task's rows as it has it.  # [n, w] -> [n, w]"""
+        if not all(self._knows(term.edits) for term in terms):
+            return super().add_norm(x, residual, norm, terms)
+        y = np.empty(x.shape, np.float32)
+        rows, width = x.shape
+        weight, bias, eps = (None, None, 0.0) if norm is None else norm
+        given = [None if a is None else packed(a) for a in (residual, weight, bias)]
+        edited = [(t.start, t.stop, self._end_edits(t.edits, width)) for t in terms]
+        kernels.add_norm(
+            self.variant, packed(x), given[0], rows, width, given[1], given[2], eps, y, edited
+        )
+        return y
+
+    def _knows(self, edits: EndEdits) -> bool:
+        return edits.bottleneck is None or edits.bottleneck.place.activation in CODES
+
+    def _linear_edits(self, edits: LinearEdits, W: BlockMatrix) -> kernels.LinearEdits:
+        made: kernels.LinearEdits | None = self._made.get(edits)
+        if made is None:
+            made = self._made[edits] = linear_edits(edits, W.rows, W.cols)
+        return made
+
+    def _end_edits(self, edits: EndEdits, width: int) -> kernels.EndEdits:
+        made: kernels.EndEdits | None = self._made.get(edits)
+        if made is None:
+            made = self._made[edits] = end_edits(edits, width)
+        return made
 
     def attention(
         self,
@@ -81,11 +123,7 @@ class CpuOperators(Operators):
 
     def layer_norm(self, x: Array, norm: Norm) -> Array:
         """Normalise each row (Ba et al. 2016).  # [n, w] -> [n, w]"""
-        y = np.empty(x.shape, np.float32)
-        weight, bias = packed(norm.weight), packed(norm.bias)
-        rows, width = x.shape
-        kernels.layer_norm(self.variant, packed(x), rows, width, weight, bias, norm.eps, y)
-        return y
+        return self.add_norm(x, None, norm, ())
 
     def pool(self, x: Array, offsets: Sequence[int], how: str, skip: int = 0) -> Array:
         """Make a row of each sequence, of its tokens behind `skip`.  # [n, w] -> [s, w]"""

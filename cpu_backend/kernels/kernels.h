@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum activation { NO_ACTIVATION, GELU, GELU_TANH, RELU };
+enum activation { NO_ACTIVATION, GELU, GELU_TANH, RELU, SILU };
 
 /* How a product is computed: float32 reads blocks where they lie, the others panels made of them. */
 enum form { FLOAT32, BFLOAT16, INT8 };
@@ -79,6 +79,12 @@ struct attention {
     uint16_t *y16;
 };
 
+struct edited_product;
+struct linear_segment;
+struct ending;
+struct end_edits;
+struct bottleneck;
+
 struct variant {
     const char *name;
     int strip;     /* columns that a product computes at once */
@@ -96,6 +102,11 @@ struct variant {
     void (*add_rows)(float *y, const float *const *rows, int count, int width);
     void (*mean_rows)(const float *x, ptrdiff_t stride, int count, int width, float *y);
     void (*normalize)(const float *x, float *y, int width);
+    /* What tasks change: edits.h. */
+    void (*edited_strip)(const struct edited_product *, int strip_index);
+    void (*prepare_segment)(const struct linear_segment *, const float *x, int depth);
+    void (*end_rows)(const struct ending *, const struct end_edits *, int start, int count);
+    size_t (*ending_scratch)(const struct bottleneck *);
 };
 
 extern const struct variant variant_amx, variant_avx512_bf16, variant_avx512_vnni, variant_avx512,

@@ -112,6 +112,7 @@ INLINE vec activate(vec x, const enum activation activation) {
     case GELU: return gelu(x);
     case GELU_TANH: return gelu_tanh(x);
     case RELU: return relu(x);
+    case SILU: return silu(x);
     default: return x;
     }
 }
@@ -134,6 +135,7 @@ static void finish(const struct product *p, float *y, const float *residual, int
     case GELU: finish_with(p, y, residual, col, rows, GELU); break;
     case GELU_TANH: finish_with(p, y, residual, col, rows, GELU_TANH); break;
     case RELU: finish_with(p, y, residual, col, rows, RELU); break;
+    case SILU: finish_with(p, y, residual, col, rows, SILU); break;
     default: finish_with(p, y, residual, col, rows, NO_ACTIVATION);
     }
 }

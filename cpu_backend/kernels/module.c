@@ -78,9 +78,9 @@ static PyMethodDef methods[] = {
     {"vector_text", vector_text, METH_O, "Write float32 as pgvector reads it."},
     {"linear", linear, METH_VARARGS, "Compute a product into a buffer."},
     {"attention", attend, METH_VARARGS, "Compute attention into a buffer."},
-    {"layer_norm", layer_norm, METH_VARARGS, "Normalise rows into a buffer."},
     {"pool", pool, METH_VARARGS, "Average sequences into a buffer."},
     {"normalize", normalize, METH_VARARGS, "Scale rows to length one, into a buffer."},
+    {"add_norm", add_norm, METH_VARARGS, "End a sub-layer as tasks have it."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -91,7 +91,7 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__kernels(void) {
     PyObject *module = PyModule_Create(&definition);
-    if (!module || add_matrix(module) || add_encoder(module) || add_job(module) ||
+    if (!module || add_matrix(module) || add_encoder(module) || add_job(module) || add_edits(module) ||
         PyModule_AddIntMacro(module, FLOAT32) || PyModule_AddIntMacro(module, BFLOAT16) ||
         PyModule_AddIntMacro(module, INT8)) {
         Py_XDECREF(module);

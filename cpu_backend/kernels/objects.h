@@ -46,10 +46,15 @@ PyObject *panels(PyObject *module, PyObject *arguments);
 PyObject *text_of_vector(const float *x, int count);
 
 /* Single operators: operators.c. */
-PyObject *linear(PyObject *module, PyObject *arguments);
 PyObject *attend(PyObject *module, PyObject *arguments);
-PyObject *layer_norm(PyObject *module, PyObject *arguments);
 PyObject *pool(PyObject *module, PyObject *arguments);
 PyObject *normalize(PyObject *module, PyObject *arguments);
+
+/* What tasks change: edits_objects.c, edited.c. */
+int add_edits(PyObject *module);
+const struct linear_edits *linear_edits_in(PyObject *object);
+const struct end_edits *end_edits_in(PyObject *object);
+PyObject *linear(PyObject *module, PyObject *arguments);
+PyObject *add_norm(PyObject *module, PyObject *arguments);
 
 #endif

@@ -1,8 +1,8 @@
-/* Single operators over buffers, for passes that are composed in Python. Computed by the caller's
- * thread; rows are copied to strides that have room for whole strips. */
+/* Single operators over buffers, for passes that are composed in Python. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "deal.h"
 #include "objects.h"
 
 #include <stdlib.h>
@@ -39,52 +39,9 @@ static PyObject *leave(struct held *held) {
 }
 
 static float *scratch_of(struct held *held, size_t floats) {
-    held->scratch = calloc(floats + 64, sizeof(float));
+    held->scratch = malloc((floats + 64) * sizeof(float));
     if (!held->scratch) PyErr_NoMemory();
     return held->scratch;
-}
-
-static void copy_rows(float *to, ptrdiff_t to_stride, const float *from, ptrdiff_t from_stride,
-                      int rows, int cols) {
-    for (int r = 0; r < rows; r++)
-        memcpy(to + r * to_stride, from + r * from_stride, (size_t)cols * sizeof(float));
-}
-
-/* linear(variant, x, rows, matrix, bias | None, activation, residual | None, y) */
-PyObject *linear(PyObject *module, PyObject *arguments) {
-    (void)module;
-    struct held held = {.count = 0};
-    PyObject *x, *weight, *bias, *residual, *y;
-    const char *name;
-    int rows, activation;
-    if (!PyArg_ParseTuple(arguments, "sOiOOiOO", &name, &x, &rows, &weight, &bias, &activation,
-                          &residual, &y))
-        return NULL;
-    const struct variant *variant = variant_named(name);
-    const struct matrix *matrix = variant ? matrix_in(weight) : NULL;
-    if (!matrix) return NULL;
-    const int cols = matrix->cols;
-    const ptrdiff_t stride = (cols + 31) / 32 * 32;
-    const float *bias_floats = hold(&held, bias, cols);
-    const float *residual_floats = hold(&held, residual, (Py_ssize_t)rows * cols);
-    struct product p = {.x = hold(&held, x, (Py_ssize_t)rows * matrix->rows),
-                        .x_stride = matrix->rows, .weight = matrix, .y_stride = stride,
-                        .count = rows, .activation = (enum activation)activation};
-    float *out = hold(&held, y, (Py_ssize_t)rows * cols);
-    float *padded = PyErr_Occurred() ? NULL : scratch_of(&held, (size_t)stride * ((size_t)rows * 2 + 1));
-    if (!padded) return leave(&held);
-    p.y = padded;
-    if (residual_floats) {
-        p.residual = padded + rows * stride;
-        copy_rows(padded + rows * stride, stride, residual_floats, cols, rows, cols);
-    }
-    if (bias_floats) {
-        p.bias = padded + 2 * rows * stride;
-        copy_rows(padded + 2 * rows * stride, stride, bias_floats, cols, 1, cols);
-    }
-    for (int strip = 0; strip * variant->strip < cols; strip++) variant->product(&p, strip, NULL);
-    copy_rows(out, cols, p.y, stride, rows, cols);
-    return leave(&held);
 }
 
 /* Check offsets: [sequences + 1] of int32, from 0, ascending. Returns how many sequences, or -1. */
@@ -98,59 +55,64 @@ static int sequences_in(const Py_buffer *offsets) {
     return -1;
 }
 
+struct attention_call {
+    const struct variant *variant;
+    struct attention attention; /* of the first row */
+    const int32_t *offset;
+    int heads, longest;
+    size_t scratch; /* floats of each thread */
+};
+
+/* One head of one sequence. */
+static void attend_unit(void *what, int unit, int rank) {
+    const struct attention_call *call = what;
+    const int s = unit / call->heads, head = unit % call->heads;
+    struct attention a = call->attention;
+    const ptrdiff_t at = (ptrdiff_t)call->offset[s] * a.stride + head * a.width;
+    a.length = call->offset[s + 1] - call->offset[s];
+    a.q += at, a.k += at, a.v += at, a.y += at;
+    if (a.bias) a.bias += head * (2 * call->longest - 1) + call->longest - 1;
+    a.scratch += (size_t)rank * call->scratch;
+    if (a.length) call->variant->attention(&a);
+}
+
+static int longest_of(const int32_t *offset, int sequences) {
+    int longest = 0;
+    for (int s = 0; s < sequences; s++)
+        if (offset[s + 1] - offset[s] > longest) longest = offset[s + 1] - offset[s];
+    return longest;
+}
+
 /* attention(variant, q, k, v, offsets, width, heads, bias | None, longest, window, y) */
 PyObject *attend(PyObject *module, PyObject *arguments) {
     (void)module;
     struct held held = {.count = 0};
     PyObject *q, *k, *v, *offsets, *bias, *y;
     const char *name;
-    int width, heads, longest, window;
-    if (!PyArg_ParseTuple(arguments, "sOOOOiiOiiO", &name, &q, &k, &v, &offsets, &width, &heads,
-                          &bias, &longest, &window, &y))
+    struct attention_call call = {.heads = 0};
+    int width, window;
+    if (!PyArg_ParseTuple(arguments, "sOOOOiiOiiO", &name, &q, &k, &v, &offsets, &width, &call.heads,
+                          &bias, &call.longest, &window, &y))
         return NULL;
-    const struct variant *variant = variant_named(name);
-    if (!variant || get_floats(offsets, &held.buffer[0])) return NULL;
+    call.variant = variant_named(name);
+    if (!call.variant || get_floats(offsets, &held.buffer[0])) return NULL;
     held.count = 1;
     const int sequences = sequences_in(&held.buffer[0]);
-    if (sequences < 0 || heads < 1 || width % heads) return leave(&held);
-    const int32_t *offset = held.buffer[0].buf;
-    const Py_ssize_t floats = (Py_ssize_t)offset[sequences] * width;
-    const float *qs = hold(&held, q, floats), *ks = hold(&held, k, floats), *vs = hold(&held, v, floats);
-    const float *biases = hold(&held, bias, (Py_ssize_t)heads * (2 * longest - 1));
-    float *out = PyErr_Occurred() ? NULL : hold(&held, y, floats);
-    if (!out || !scratch_of(&held, variant->attention_scratch(longest, width / heads)))
-        return leave(&held);
-    for (int s = 0; s < sequences; s++)
-        for (int head = 0; head < heads; head++) {
-            const ptrdiff_t at = (ptrdiff_t)offset[s] * width + head * (width / heads);
-            struct attention a = {
-                .q = qs + at, .k = ks + at, .v = vs + at, .y = out + at, .stride = width,
-                .y_stride = width, .length = offset[s + 1] - offset[s], .width = width / heads,
-                .bias = biases ? biases + head * (2 * longest - 1) + longest - 1 : NULL,
-                .window = window, .scratch = held.scratch};
-            if (a.length > longest) PyErr_SetString(PyExc_ValueError, "a sequence is too long");
-            else if (a.length) variant->attention(&a);
-        }
-    return leave(&held);
-}
-
-/* layer_norm(variant, x, rows, width, weight, bias, eps, y) */
-PyObject *layer_norm(PyObject *module, PyObject *arguments) {
-    (void)module;
-    struct held held = {.count = 0};
-    PyObject *x, *weight, *bias, *y;
-    const char *name;
-    int rows, width;
-    float eps;
-    if (!PyArg_ParseTuple(arguments, "sOiiOOfO", &name, &x, &rows, &width, &weight, &bias, &eps, &y))
-        return NULL;
-    const struct variant *variant = variant_named(name);
-    if (!variant) return NULL;
-    const float *from = hold(&held, x, (Py_ssize_t)rows * width);
-    const float *weights = hold(&held, weight, width), *biases = hold(&held, bias, width);
-    float *to = PyErr_Occurred() ? NULL : hold(&held, y, (Py_ssize_t)rows * width);
-    for (int r = 0; to && r < rows; r++, from += width, to += width)
-        variant->layer_norm(from, to, width, weights, biases, eps);
+    if (sequences < 0 || call.heads < 1 || width % call.heads) return leave(&held);
+    call.offset = held.buffer[0].buf;
+    const Py_ssize_t floats = (Py_ssize_t)call.offset[sequences] * width;
+    call.attention = (struct attention){
+        .q = hold(&held, q, floats), .k = hold(&held, k, floats), .v = hold(&held, v, floats),
+        .bias = hold(&held, bias, (Py_ssize_t)call.heads * (2 * call.longest - 1)),
+        .stride = width, .y_stride = width, .width = width / call.heads, .window = window};
+    call.attention.y = PyErr_Occurred() ? NULL : hold(&held, y, floats);
+    if (longest_of(call.offset, sequences) > call.longest)
+        PyErr_SetString(PyExc_ValueError, "a sequence is too long");
+    call.scratch = (call.variant->attention_scratch(call.longest, call.attention.width) + 63) / 64 * 64;
+    const int members = deal_members();
+    if (PyErr_Occurred() || !scratch_of(&held, call.scratch * (size_t)members)) return leave(&held);
+    call.attention.scratch = held.scratch;
+    deal(sequences * call.heads, members, attend_unit, &call);
     return leave(&held);
 }
 

@@ -21,9 +21,11 @@
 #include "attention.c"
 #include "attention_bf16.c"
 #include "rows.c"
+#include "edits.c"
 
 #define KERNELS                                                                                    \
     .strip = STRIP, .product = product, .product16 = product16, .product8 = product8,              \
     .narrow = narrow, .quantize = quantize, .attention = attention, .attention16 = ATTENTION16,    \
     .attention_scratch = attention_scratch, .layer_norm = layer_norm, .add_rows = add_rows,        \
-    .mean_rows = mean_rows, .normalize = normalize
+    .mean_rows = mean_rows, .normalize = normalize, .edited_strip = edited_strip,                   \
+    .prepare_segment = prepare_segment, .end_rows = end_rows, .ending_scratch = ending_scratch

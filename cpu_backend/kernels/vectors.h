@@ -175,4 +175,7 @@ INLINE vec gelu_tanh(vec x) {
     return x * reciprocal(1.0f + exponential(-2.0f * inner));
 }
 
+/* x / (1 + e^-x) */
+INLINE vec silu(vec x) { return x * reciprocal(1.0f + exponential(-x)); }
+
 INLINE vec relu(vec x) { return maximum((vec){0}, x); } /* in this order a NaN stays one */

@@ -1,0 +1,75 @@
+/* What tasks change on runs of rows of a batch: in products, and where sub-layers end. */
+#ifndef PAGEFORMER_EDITS_H
+#define PAGEFORMER_EDITS_H
+
+#include "kernels.h"
+
+/* What a task changes in y = x W + bias. Lines of `down` and `up` are whole strips long. */
+struct linear_edits {
+    const float *scale_in;           /* or NULL: [in] */
+    const float *down, *up;          /* or NULL: [in, rank_stride], [rank, out_stride] */
+    const int32_t *starts;           /* or NULL: [out + 1], where the entries of a column begin */
+    const uint16_t *indices;         /* their rows */
+    const float *values;
+    const uint8_t *kept;             /* or NULL: bits [in, kept_stride bytes], the first one lowest */
+    const float *scale_out, *bias;   /* or NULL: [out] */
+    int rank;
+    ptrdiff_t rank_stride, out_stride, kept_stride;
+};
+
+/* The rows [start, stop) of a batch; edits NULL: no task has them. What is computed of x once, for
+ * all strips: x down, and x turned round, in rooms of `lines` rows or columns. */
+struct linear_segment {
+    int start, stop;
+    const struct linear_edits *edits;
+    float *reduced;  /* [stop - start, rank_stride] */
+    float *turned;   /* [in, lines] */
+    int lines;
+};
+
+/* y = activation(x W + bias) + residual, as segments that cover all rows have it. */
+struct edited_product {
+    const float *x, *bias, *residual; /* bias and residual or NULL */
+    const struct matrix *weight;
+    float *y;                         /* [rows, y_stride], whole strips */
+    ptrdiff_t y_stride;
+    const struct linear_segment *segments;
+    int segment_count;
+    enum activation activation;
+};
+
+struct norm_parameters {
+    const float *weight, *bias; /* NULL: no norm */
+    float eps;
+};
+
+enum state { PRODUCT, ADDED, NORMED, RESIDUAL };
+
+/* a(x) = up(activation(down(before(x)))); see udfs/task.py for where it stands. */
+struct bottleneck {
+    enum state input, base;
+    int base_before_norm, closes, rank;
+    enum activation activation;
+    const float *down, *down_bias; /* [width, rank_stride], [rank_stride] */
+    const float *up, *up_bias;     /* [rank, width_stride], [width_stride] */
+    ptrdiff_t rank_stride, width_stride;
+    struct norm_parameters before, after;
+};
+
+/* norm(x + residual) with what a task changes there. */
+struct end_edits {
+    struct norm_parameters norm; /* weight NULL: the version's own */
+    const struct bottleneck *bottleneck; /* or NULL */
+};
+
+enum { END_ROWS = 24 }; /* ended at once */
+
+struct ending {
+    const float *x, *residual; /* residual or NULL */
+    float *y;
+    int width;
+    struct norm_parameters norm;
+    float *scratch; /* ending_scratch() floats */
+};
+
+#endif
