@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,10 @@ import tiny_models
 from PIL import Image
 from tiny_files import Json, write_json
 
-from pageformer.errors import InvalidCheckpoint
+from pageformer.errors import InvalidCheckpoint, ServerUnready
 from pageformer.loader.checkpoint import read
 from pageformer.loader.load import load
+from pageformer.udfs import pixels
 
 RECORDED = Path(__file__).parent / "reference" / "recorded"
 TOLERANCE, DEEP_TOLERANCE = 1e-5, 2e-5
@@ -155,6 +157,13 @@ def test_bytes_that_are_no_whole_image_are_refused(session: Session, data: bytes
     message, hint = refusal(session, "select encode_image(%s, 'vit-odd')", data)
     assert message.startswith("pageformer: the bytes are not an image that can be decoded")
     assert "PNG, JPEG, WEBP" in hint
+
+
+def test_without_pillow_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ServerUnready) as caught:
+        pixels.decode(IMAGES["rgb.png"])
+    assert "pip install 'pageformer[images]'" in caught.value.hint
 
 
 @pytest.mark.parametrize("side", [9500, 60000])
