@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from pageformer.udfs.attention import Relative, Rotary
 from pageformer.udfs.blocks import Array
-from pageformer.udfs.config import Config
 from pageformer.udfs.layout import MAX_DISTANCE
 from pageformer.udfs.model import Layer, Model
 
@@ -38,7 +37,8 @@ def distances(
     """
     config, longest = model.config, longest_of(offsets)
     theta = config.local_theta if local else config.rotary_theta
-    rotary = rotary_tables(config, theta, longest) if theta else None
+    width = config.hidden // config.heads
+    rotary = rotary_tables(width, theta, config.rotary_divisor, longest) if theta else None
     return Distances(
         distance_bias(model, longest),
         config.window if local else None,
@@ -73,10 +73,12 @@ def alibi_slopes(heads: int) -> list[float]:
     return slopes + between[: heads - power]
 
 
-def rotary_tables(config: Config, theta: float, longest: int) -> tuple[Array, Array]:
-    """Compute cosines and sines of every position (Su et al. 2021).  # 2 x [longest, head width]"""
-    width = config.hidden // config.heads
-    frequency = (theta ** (-np.arange(0, width, 2) / width) / config.rotary_divisor).astype("f4")
+def rotary_tables(width: int, theta: float, divisor: float, longest: int) -> tuple[Array, Array]:
+    """Compute cosines and sines of every position (Su et al. 2021).  # 2 x [longest, width]
+
+    width: of a head. divisor: of the frequencies.
+    """
+    frequency = (theta ** (-np.arange(0, width, 2) / width) / divisor).astype("f4")
     angle = np.arange(longest, dtype=np.float32)[:, None] * frequency
     twice = np.concatenate((angle, angle), axis=1)
     return np.cos(twice), np.sin(twice)
@@ -100,9 +102,8 @@ def relative_positions(model: Model, layer: Layer, offsets: Sequence[int]) -> Re
     """
     config, operators, longest = model.config, model.operators, longest_of(offsets)
     apart = -np.arange(1 - longest, longest)  # i - j
-    row = np.clip(
-        logarithmic(config, apart) + config.relative_span, 0, 2 * config.relative_span - 1
-    )
+    span = config.relative_span
+    row = np.clip(logarithmic(apart, span, config.relative_reach) + span, 0, 2 * span - 1)
     used, index = np.unique(row, return_inverse=True)
     table = operators.rows(used, model.matrices["relative_embeddings"])
     if config.relative_norm:
@@ -114,13 +115,16 @@ def relative_positions(model: Model, layer: Layer, offsets: Sequence[int]) -> Re
     return Relative(keys, queries, index)
 
 
-def logarithmic(config: Config, distance: Ids) -> Ids:
-    """Number distances as DeBERTa-v2 does: exact when near, logarithmic when far.  # [m]"""
-    if not config.relative_reach:
+def logarithmic(distance: Ids, span: int, reach: int) -> Ids:
+    """Number distances as DeBERTa-v2 does: exact when near, logarithmic when far.
+
+    reach: distances that are told apart at all; 0: all of them, and exactly.
+    """
+    if not reach:
         return distance
-    middle = config.relative_span // 2
+    middle = span // 2
     far = np.maximum(np.abs(distance), middle - 1)
-    scale = np.log(np.float32((config.relative_reach - 1) / middle))
+    scale = np.log(np.float32((reach - 1) / middle))
     place = np.log((far / middle).astype(np.float32)) / scale * np.float32(middle - 1)
     return np.where(far <= middle, distance, (np.ceil(place) + middle) * np.sign(distance)).astype(
         np.intp

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 from pageformer.udfs import threads
 
 with threads.kept_out():
     from pageformer.udfs import encoding, executor, spi, versions
+    from pageformer.udfs.config import Config
     from pageformer.udfs.encoding import Encoder, Options
     from pageformer.udfs.tokenizer import Tokenizer, Tokens
     from pageformer.udfs.version import Version
@@ -180,7 +181,19 @@ def runner(
     return encoder, version.tokenizer
 
 
-def not_pooled(version: Version, options: Options) -> int:
+class Reader(Protocol):
+    """Know of a version what reading texts takes, without its weights."""
+
+    @property
+    def config(self) -> Config:
+        """Return its config."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Return its tokenizer."""
+
+
+def not_pooled(version: Reader, options: Options) -> int:
     """Count the tokens of a prompt that the model wants left out of pooling."""
     if version.config.include_prompt:
         return 0
@@ -198,7 +211,7 @@ def all_tokens(input: str | None, model: str | None) -> Iterator[Any]:
 
 
 def tell_cuts(
-    resolved: Resolved, version: Version, tokens: Sequence[Tokens], limit: int = 0
+    resolved: Resolved, version: Reader, tokens: Sequence[Tokens], limit: int = 0
 ) -> None:
     """Warn once per statement that inputs were cut, to `limit` tokens or the model's own limit."""
     cut = sum(t.cut for t in tokens)

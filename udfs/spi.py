@@ -8,7 +8,7 @@ import hmac
 import os
 import re
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import plpy
@@ -62,6 +62,16 @@ def boundary(function: Callable[Arguments, Result]) -> Callable[Arguments, Resul
 def rows(name: str, *arguments: object) -> list[Row]:
     """Run the query `name` of queries.sql as the current role."""
     return list(plpy.execute(_plan(name), list(arguments)))
+
+
+def run(query: str, types: tuple[str, ...], *arguments: object) -> list[Row]:
+    """Run a query that was written here and now, as the current role; the last few stay planned."""
+    return list(plpy.execute(_written(query, types), list(arguments)))
+
+
+@lru_cache(maxsize=8)
+def _written(query: str, types: tuple[str, ...]) -> Any:
+    return plpy.prepare(query, list(types))
 
 
 def pulse() -> None:

@@ -108,7 +108,7 @@ $$;
 
 -- A version by 'model', the deployed one, or 'model@version'.
 create or replace function pageformer.named_version(name text) returns pageformer.version
-language plpgsql stable parallel unsafe
+language plpgsql stable parallel safe
 set search_path = pg_catalog, pageformer, pg_temp
 as $$
 declare
