@@ -39,7 +39,9 @@ def models(connection: Connection, tmp_path: Path) -> list[str]:
 
 def contents(connection: Connection, models: list[str]) -> list[Any]:
     return [
-        connection.execute("select * from pageformer.weights(%s)", [name]).fetchall()
+        connection.execute(
+            "select * from pageformer.weights(%s) order by 1, 2, 3", [name]
+        ).fetchall()
         for name in models
     ]
 

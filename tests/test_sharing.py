@@ -16,7 +16,6 @@ from tuned_models import tune_part
 
 from pageformer.errors import InvalidCheckpoint, InvalidInput, NotBuilt
 from pageformer.loader import checkpoint
-from pageformer.loader.cut import bundle_offsets
 from pageformer.loader.evaluation import model_of
 from pageformer.loader.load import Loaded, load
 from pageformer.loader.safetensors_file import read_tensors
@@ -70,9 +69,9 @@ def share(connection: Connection, source: Path, rung: str, bound: float = 0.005)
     return load(connection, source, name=name, sharing=sharing(rung, bound, None))
 
 
-def encoded(connection: Connection, model: str) -> np.ndarray[Any, Any]:
+def encoded(connection: Connection, model: str, call: str = "encode") -> np.ndarray[Any, Any]:
     rows = [
-        connection.execute("select pageformer.encode(%s, %s)::real[]", [text, model]).fetchone()
+        connection.execute(f"select pageformer.{call}(%s, %s)::real[]", [text, model]).fetchone()
         for text in TEXTS
     ]
     return np.array([row[0] for row in rows if row], np.float32)
@@ -93,24 +92,22 @@ def test_a_delta_version_encodes_as_base_plus_delta(connection: Connection, base
     stored, whole = encoded(connection, loaded.model), encoded(connection, "whole")
     assert cosine(stored, whole) > 0.99
     assert np.abs(stored - computed(connection, loaded.model, source)).max() <= 1e-5
+    joined = encoded(connection, loaded.model, "encode_relational")
+    assert np.abs(stored - joined).max() <= 1e-5
 
 
 def computed(connection: Connection, model: str, source: Path) -> np.ndarray[Any, Any]:
     """Encode by the forward pass over whole tensors, made of what `weights(model)` tells."""
     read = checkpoint.read(source)
     whole = {name: np.zeros(weight.shape, np.float32) for name, weight in read.weights.items()}
-    flat = np.zeros(1 << 20, np.float32)
+    [[side]] = connection.execute(
+        "select block_side from pageformer.model_versions where model = %s", [model]
+    )
     cursor = connection.execute("select * from pageformer.weights(%s)", [model], binary=True)
     for tensor, row, col, value in cursor:
         block = block_to_array(value)
-        side = len(block)
-        if tensor == "bundle":
-            flat[(row - 1) * side * side : row * side * side] = block.ravel()
-            continue
-        part = whole[tensor][(row - 1) * side :, (col - 1) * side :][:side, :side]
-        part[:] = block[: part.shape[0], : part.shape[1]]
-    for name, offset in bundle_offsets(read.weights).items():
-        whole[name][:] = flat[offset : offset + whole[name].size]
+        matrix = np.atleast_2d(whole[tensor])
+        matrix[(row - 1) * side :, (col - 1) * side :][: len(block), : block.shape[1]] = block
     assert read.tokenizer is not None
     tokenizer = Tokenizer(read.tokenizer, read.config.max_length)
     batch = encoder.join([tokenizer.encode(text).ids for text in TEXTS])

@@ -47,7 +47,7 @@ def relative_bias(
             f"there is no head {head} in a table {list(table.shape)}", hint="count heads from 1"
         )
     distance = apart(rows, first_row, cols, first_col)
-    return table[distances.relative_buckets(distance, table.shape[0]), head - 1]
+    return table[distances.relative_buckets(distance, table.shape[0]), head - 1]  # type: ignore[no-any-return]
 
 
 @over_blocks

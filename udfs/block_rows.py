@@ -29,7 +29,7 @@ MOMENTS = 3  # count, mean, sum of squared distances from the mean
 @over_blocks
 def row_max(x: Array) -> Array:
     """Return the largest element of each row.  # [n, m] -> [n, 1]"""
-    return x.max(axis=1, keepdims=True)
+    return x.max(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
 
 @over_blocks
@@ -43,7 +43,7 @@ def maximum(a: Array, b: Array) -> Array:
 def exp_sum(x: Array, row_max: Array) -> Array:
     """Add up exp(x - row_max) in each row.  # [n, m], [n, 1] -> [n, 1]"""
     one_per_row("exp_sum", x, row_max)
-    return np.exp(x - row_max).sum(axis=1, keepdims=True)
+    return np.exp(x - row_max).sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
 
 @over_blocks
@@ -51,7 +51,7 @@ def softmax_part(x: Array, row_max: Array, exp_sum: Array) -> Array:
     """Compute this block's part of a softmax.  # [n, m], 2 x [n, 1] -> [n, m]"""
     one_per_row("softmax_part", x, row_max)
     one_per_row("softmax_part", x, exp_sum)
-    return np.exp(x - row_max) / exp_sum
+    return np.exp(x - row_max) / exp_sum  # type: ignore[no-any-return]
 
 
 @over_blocks
@@ -96,9 +96,9 @@ def layer_norm_part(
     count, mean, squares = (column[:, None] for column in moments.T)
     normed = (x - mean) / np.sqrt(squares / count + np.float32(eps)) * weight
     if bias is None:
-        return normed
+        return normed  # type: ignore[no-any-return]
     one_per_column("layer_norm_part", x, bias)
-    return normed + bias
+    return normed + bias  # type: ignore[no-any-return]
 
 
 @over_blocks
@@ -112,14 +112,14 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
 @over_blocks
 def square_sum(x: Array) -> Array:
     """Add up the squares of each row.  # [n, m] -> [n, 1]"""
-    return (x * x).sum(axis=1, keepdims=True)
+    return (x * x).sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
 
 @over_blocks
 def normalize_part(x: Array, square_sum: Array) -> Array:
     """Scale this block's part of each row to length 1; zero stays zero.  # [n, m] -> [n, m]"""
     one_per_row("normalize_part", x, square_sum)
-    return x / np.maximum(np.sqrt(square_sum), np.float32(1e-12))
+    return np.divide(x, np.maximum(np.sqrt(square_sum), np.float32(1e-12)), dtype=np.float32)
 
 
 @over_blocks

@@ -15,10 +15,10 @@ with threads.kept_out():
 Rows = list[list[float]]
 
 
-@over_blocks
-def from_array(elements: Rows) -> Array:
+@spi.boundary
+def from_array(elements: Rows) -> bytes:
     """Make a block of a two-dimensional array."""
-    return with_dimensions(elements, 2)
+    return array_to_block(with_dimensions(elements, 2))
 
 
 @spi.boundary

@@ -34,7 +34,7 @@ def unwrap(argument: object) -> object:
     """Read an argument as an array when it is a block value, or a list of arrays."""
     if isinstance(argument, bytes):
         return array_of(argument)
-    if isinstance(argument, list) and not any(isinstance(element, list) for element in argument):
+    if isinstance(argument, list):
         return [array_of(block) for block in argument]
     return argument
 

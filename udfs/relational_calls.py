@@ -70,9 +70,13 @@ def _written(id: int, hash: bytes, name: str) -> Written:
 
 @spi.boundary
 def encoder_sql(model: str | None) -> str:
-    """Return the forward pass of a version as one text of SQL: of text where it takes text."""
+    """Return the forward pass of a version as one text of SQL.
+
+    It makes the vector of a text where `encode` does, else it runs the layers over a tensor.
+    """
     _, found = written(model)
-    return found.of_text if found.config.vocabulary else found.of_tensor
+    config = found.config
+    return found.of_text if config.vocabulary and not config.late else found.of_tensor
 
 
 @spi.boundary
@@ -81,6 +85,11 @@ def encode(input: str | None, model: str | None) -> str | None:
     if input is None:
         return None
     (resolved, version), options = written(model, input), Options()
+    if version.config.late:
+        raise NotBuilt(
+            "this model makes a vector of every token, not one of a text",
+            hint="call pageformer.encode_tokens(input, model, prompt_name => 'document')",
+        )
     tokens = version.tokenizer.encode(
         encoding.prompted(version.config, input, options), options.truncate
     )

@@ -11,6 +11,7 @@ from pageformer.udfs.config import Config
 
 STEPS = named_queries.read("pageformer.udfs", "steps.sql")
 OPERATORS = "pageformer_op"
+WIDTH = 90
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Plan:
 
     def fill(self, query: str, /, **parts: object) -> str:
         """Put names and numbers into a query of steps.sql."""
+        if "block" in parts:
+            parts["block"] = indented(str(parts["block"])).lstrip()
         parts = {"joins": "", "model": literal(self.version), "side": self.side, **parts}
         return STEPS[query].format(**parts)
 
@@ -51,8 +54,13 @@ class Plan:
 
 
 def call(operator: str, *arguments: object) -> str:
-    """Write a call of an operator."""
-    return f"{OPERATORS}.{operator}({', '.join(map(str, arguments))})"
+    """Write a call of an operator, as in the select list of a step; a long one on several lines."""
+    written = [str(argument) for argument in arguments]
+    line = f"{OPERATORS}.{operator}({', '.join(written)})"
+    if len(line) <= WIDTH:
+        return line
+    parts = ",\n".join(indented(part) for part in written)
+    return f"{OPERATORS}.{operator}(\n{parts})"
 
 
 def literal(text: str) -> str:

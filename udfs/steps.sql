@@ -192,7 +192,8 @@ from (
 ) whole
 
 -- name: join_bias
-join pageformer.weight_vector({model}, {tensor}) {alias} using (block_col)
+join pageformer.weight_vector({model}, {tensor}) {alias}
+    using (block_col)
 
 -- name: join_table_row
 join pageformer.weight_matrix({model}, {tensor}) {alias}

@@ -56,8 +56,10 @@ begin atomic
     join pageformer.version v on v.id = t.version_id
     cross join lateral pg_catalog.unnest(t.grid) with ordinality b (hash, number)
     cross join lateral (
-        select ((b.number - 1) / pg_catalog.array_length(t.grid, 2))::integer,
-            ((b.number - 1) % pg_catalog.array_length(t.grid, 2))::integer
+        select (t.shape[2] + v.block_side - 1) / v.block_side  -- cheaper than to ask t.grid
+    ) grid (across)
+    cross join lateral (
+        select (b.number::integer - 1) / grid.across, (b.number::integer - 1) % grid.across
     ) before (rows, cols)
     cross join lateral (
         select before.rows + 1, before.cols + 1,
