@@ -1,61 +1,20 @@
 """What connections see of the page cache: warm starts, one copy, damage told and then healed."""
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 import tiny_models
+from cache_sessions import Session
 
 from pageformer.cluster import private_folder
 from pageformer.installed_server import server_account
 from pageformer.loader.load import load
-
-TEXT = "which function rounds a number down?"
-CACHE_FILE = re.compile(r"/\S*/pageformer-\d+-[0-9a-f]{16}/(?:f32-)?[0-9a-f]{64}$")
-
-
-class Session:
-    """Hold one connection, what it was told, and a look at its server process."""
-
-    def __init__(self, dsn: str) -> None:
-        self.connection = psycopg.connect(dsn, autocommit=True)
-        self.told: list[str] = []
-        self.connection.add_notice_handler(lambda n: self.told.append(n.message_primary or ""))
-
-    def run(self, query: str, *values: object) -> Any:
-        cursor = self.connection.execute(query, values)
-        return cursor.fetchall() if cursor.description else []
-
-    def encode(self, model: str = "tiny") -> str:
-        [(vector,)] = self.run("select pageformer.encode(%s, %s)::text", TEXT, model)
-        return str(vector)
-
-    def refusal(self, query: str) -> psycopg.errors.Diagnostic:
-        with pytest.raises(psycopg.Error) as raised:
-            self.run(query)
-        return raised.value.diag
-
-    def mapped(self) -> dict[Path, dict[str, int]]:
-        """Tell the kilobytes (Rss, Pss …) of each cache file that the server process maps."""
-        [(process,)] = self.run("select pg_backend_pid()")
-        files: dict[Path, dict[str, int]] = {}
-        sizes: dict[str, int] = {}
-        for line in Path(f"/proc/{process}/smaps").read_text().splitlines():
-            name, *rest = line.split()
-            if not name.endswith(":"):
-                found = CACHE_FILE.search(line)
-                sizes = files.setdefault(Path(found[0]), {}) if found else {}
-            elif rest[-1] == "kB":
-                sizes[name[:-1]] = sizes.get(name[:-1], 0) + int(rest[0])
-        return files
-
 
 Connect = Callable[[], Session]
 

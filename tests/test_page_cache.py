@@ -8,16 +8,18 @@ import shutil
 import signal
 import stat
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from cache_processes import PAGE_BYTES, Connection, Table, in_processes, processes
+from cache_processes import connection as connection
+from cache_processes import parent as parent
+from cache_processes import table as table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,64 +27,11 @@ from pageformer.errors import DamagedPage, ServerUnready
 from pageformer.udfs.page_cache import PageCache
 from pageformer.udfs.page_file import Page, content, file_name, floats
 
-PAGE_BYTES = 1 << 20
-processes = multiprocessing.get_context("fork")
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts or gives files away")
 
 
 class Cancelled(Exception):
     """What `pulse` raises in these tests, as PostgreSQL does for a cancelled query."""
-
-
-class Table:
-    """Hold pages as the table does, and count how often each is read."""
-
-    def __init__(self) -> None:
-        self.pages: dict[bytes, bytes] = {}
-        self.reads = 0
-
-    def add(self, seed: int, form: str = "f32", size: int = PAGE_BYTES) -> Page:
-        data = np.random.default_rng(seed).standard_normal(size // 4).astype("<f4").tobytes()
-        return self.add_bytes(data, form)
-
-    def add_bytes(self, data: bytes, form: str = "f32") -> Page:
-        digest = hashlib.sha256(data).digest()
-        self.pages[digest] = data
-        return digest, form
-
-    def read(self, digest: bytes) -> bytes:
-        self.reads += 1
-        return self.pages[digest]
-
-
-class Connection:
-    """Hold one cache as one connection has it; `told` keeps its warnings."""
-
-    def __init__(self, parent: Path, table: Table, pulse: Callable[[], None] = lambda: None):
-        self.told: list[str] = []
-        self.cache = PageCache(str(parent), "/var/lib/data", table.read, pulse, self.told.append)
-        self.folder = Path(self.cache.folder.path)
-        self.open = self.cache.open
-
-    def file(self, page: Page) -> Path:
-        return self.folder / file_name(page)
-
-
-@pytest.fixture
-def parent() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="pageformer-test-", dir="/dev/shm"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture
-def table() -> Table:
-    return Table()
-
-
-@pytest.fixture
-def connection(parent: Path, table: Table) -> Connection:
-    return Connection(parent, table)
 
 
 def overwrite(path: Path, offset: int, flip: int = 1) -> None:
@@ -99,23 +48,6 @@ def cut(path: Path, size: int) -> None:
     """Give a file another length."""
     path.chmod(0o600)
     os.truncate(path, size)
-
-
-def in_processes(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """Run `work` in processes that are alive together, and return what each returned."""
-    pipes = [processes.Pipe(duplex=False) for _ in range(count)]
-    started = [
-        processes.Process(target=lambda i=i, pipe=pipe: pipe.send(work(i)))
-        for i, (_, pipe) in enumerate(pipes)
-    ]
-    for process, (_, sender) in zip(started, pipes, strict=True):
-        process.start()
-        sender.close()
-    results = [receiver.recv() for receiver, _ in pipes]
-    for process, (receiver, _) in zip(started, pipes, strict=True):
-        process.join()
-        receiver.close()
-    return results
 
 
 # -- what is returned -----------------------------------------------------------------------------

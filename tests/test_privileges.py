@@ -51,8 +51,8 @@ USES = {
 # Everything that a role without any grant may call.
 PUBLIC_FUNCTIONS = {
     "pageformer": {
-        "as_owner", "chunk", "classify", "classify_batch", "classify_image", "classify_tokens",
-        "count_embedded", "count_tokens", "describe", "encode", "encode_batch",
+        "as_owner", "cache_figures", "chunk", "classify", "classify_batch", "classify_image",
+        "classify_tokens", "count_embedded", "count_tokens", "describe", "encode", "encode_batch",
         "encode_chunks", "encode_image", "encode_pinned", "encode_pinned_text", "encode_sparse",
         "encode_tensor", "encode_tensor_text", "encode_text", "encode_tokens", "fill_mask",
         "forget_embedding", "key_columns", "key_expression", "max_sim", "preload", "rerank",
@@ -318,7 +318,7 @@ def test_cache_files_are_for_the_servers_user_alone(connect_as: Connect, cluster
     files = [Path(word) for word in maps if word.startswith("/dev/shm/pageformer-")]
     assert files
     owner = server_account().get("user", os.geteuid())
-    modes = {file: 0o600 if file.name == "at-work" else 0o400 for file in files}
+    modes = {file: 0o600 if file.name in ("at-work", "usage.1") else 0o400 for file in files}
     for path, mode in [(files[0].parent, 0o700), *modes.items()]:
         assert path.stat().st_uid == owner
         assert stat.S_IMODE(path.stat().st_mode) == mode

@@ -76,15 +76,17 @@ def prepare(setting: str, shared_memory: Callable[[str, int], mmap]) -> None:
 def encoder(setting: str, layout: Layout, compute: str, share: Share) -> LocalEncoder:
     """Make a version ready to encode: compiled in one piece where it can be, or composed.
 
-    share: keeps what a backend makes of blocks for all connections. Raises NotBuilt when the
+    A version that is not mapped as a whole is composed, in float32. share: keeps what a backend
+    makes of blocks for all connections. Raises NotBuilt when the
     version cannot be computed as it is asked for.
     """
-    if named(setting) == "cpu":
+    whole = layout.borrow is None
+    if named(setting) == "cpu" and whole:
         from pageformer.cpu_backend import compiled
 
         if compiled.fits(layout.config):
             return compiled.encoder(layout, compute, share)
-    if compute not in ("float32", "auto"):
+    if compute not in ("float32", "auto") and whole:
         raise NotBuilt(
             f"this model is not computed in {compute} by backend '{named(setting)}'",
             hint="run: select pageformer.set_compute(model, 'float32')",

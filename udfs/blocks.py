@@ -5,6 +5,7 @@ Also the one place for a block's name and for a block's layout as a `bytea` valu
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ class BlockMatrix:
     `grid` holds arrays of the backend that computes on them; nothing here copies a weight.
     """
 
-    grid: tuple[tuple[Any, ...], ...]
+    grid: Sequence[Sequence[Any]]
     rows: int
     cols: int
     side: int

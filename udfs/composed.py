@@ -18,6 +18,7 @@ from pageformer.udfs.task_run import Task, tasked
 
 Tasks = Sequence[Task | None] | None
 BATCH_TOKENS = 1024  # computed at once: bounds memory, and the time to notice a cancel
+STREAMED_TOKENS = 4096  # of a version that is read anew for each batch: reading is to cost less
 
 
 class ComposedEncoder:
@@ -73,7 +74,7 @@ def encode(
     if skip and any(task and task.prompt_tokens for task in of):
         raise NotBuilt("a prompt that is not pooled does not go with a task of virtual tokens")
     pooled = np.empty((len(sequences), model.config.full_dimension), np.float32)
-    for members in batches([len(ids) for ids in sequences], tasks):
+    for members in batches(model, [len(ids) for ids in sequences], tasks):
         own = [of[i] for i in members]
         edited, batch = tasked(model, [sequences[i] for i in members], None, own)
         pooled[members] = model.operators.to_host(encoder.encode(edited, batch, pulse, skip))
@@ -100,17 +101,18 @@ def finish(model: Model, vectors: Array, dimensions: int | None, normalized: boo
     return model.operators.normalize(vectors) if normalized else vectors
 
 
-def batches(lengths: Sequence[int], tasks: Tasks) -> Iterable[list[int]]:
+def batches(model: Model, lengths: Sequence[int], tasks: Tasks) -> Iterable[list[int]]:
     """Cut sequences into what is computed together, each batch sorted by task, then by length."""
+    most = STREAMED_TOKENS if model.streamed else BATCH_TOKENS
     if tasks is None:
-        return micro_batches(lengths)
+        return micro_batches(lengths, most)
     requests = [
         Request(length)
         if task is None
         else Request(length + task.prompt_tokens, id(task), task.config.kind)
         for length, task in zip(lengths, tasks, strict=True)
     ]
-    return plan(requests, Cost(), BATCH_TOKENS)
+    return plan(requests, Cost(), most)
 
 
 def micro_batches(lengths: Sequence[int], most: int = BATCH_TOKENS) -> Iterator[list[int]]:

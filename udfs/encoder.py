@@ -163,9 +163,10 @@ def encoder(
     """Run the layers.  # [n, hidden] -> [n, hidden]"""
     layer_of = {"post": post_norm_layer, "pre": pre_norm_layer}[model.config.norm_place]
     near, far = (distances(model, offsets, local, seen) for local in (True, False))
-    for i, layer in enumerate(model.layers):
+    for i, number in enumerate(model.order):
         pulse()
-        x = layer_of(model, layer, x, offsets, near if i in model.config.local_layers else far)
+        where = near if i in model.config.local_layers else far
+        x = layer_of(model, model.layer(number), x, offsets, where)
     if model.config.final_norm:
         return normed(model, x, model.norm("final.norm"), "final.norm")
     return x

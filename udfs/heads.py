@@ -22,7 +22,7 @@ def sequence_logits(
     """Compute the logits of each sequence's labels, without padding.  # -> sequences x [labels]"""
     of = tasks or [None] * len(tokens)
     logits: dict[int, Array] = {}
-    for members in batches([len(t.ids) for t in tokens], tasks):
+    for members in batches(model, [len(t.ids) for t in tokens], tasks):
         own = [of[i] for i in members]
         edited, batch = tasked(model, *split([tokens[i] for i in members]), own)
         states = encoder.token_states(edited, batch, pulse)

@@ -5,13 +5,14 @@ but the 1-D ones, which share one bundle.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pageformer.udfs.blocks import Array, BlockMatrix
 from pageformer.udfs.config import Config
 from pageformer.udfs.edits import Norm, Term
 from pageformer.udfs.layout import BUNDLE, Layout
+from pageformer.udfs.matrices import Streamed, matrices, opened
 from pageformer.udfs.operators import Operators
 
 
@@ -53,11 +54,20 @@ class Model:
     vectors: Mapping[str, Array]
     terms: Mapping[str, Sequence[Term]] = field(default_factory=dict)
 
-    @cached_property
-    def layers(self) -> tuple[Layer, ...]:
-        """Return the layers in the order of computation; one may come more than once."""
-        stored = [self._layer(f"layer.{i}") for i in range(self.config.stored_layers)]
-        return tuple(stored[i] for i in self.config.layer_order or range(len(stored)))
+    @property
+    def streamed(self) -> bool:
+        """Tell whether weights are opened layer by layer, and anew for each batch."""
+        return isinstance(self.matrices, Streamed)
+
+    @property
+    def order(self) -> Sequence[int]:
+        """Return the numbers of the layers in the order of computation; one may come again."""
+        return self.config.layer_order or range(self.config.stored_layers)
+
+    def layer(self, number: int) -> Layer:
+        """Return a layer; its matrices are open as long as it is kept."""
+        name = f"layer.{number}"
+        return replace(self, matrices=opened(self.matrices, f"{name}."))._layer(name)
 
     @cached_property
     def embedding_norm(self) -> Norm:
@@ -100,26 +110,12 @@ class Model:
 
 
 def assemble(layout: Layout, operators: Operators) -> Model:
-    """View a version's tensors in its mapped pages."""
-    arrays = {page: operators.page_array(view) for page, view in layout.pages.items()}
-    side = layout.side
-    area = side * side
-
-    def block(name: bytes) -> Array:
-        page, slot = layout.places[name]
-        return arrays[page][slot * area : (slot + 1) * area].reshape(side, side)
-
-    matrices = {
-        row.name: BlockMatrix(
-            tuple(tuple(map(block, names)) for names in row.grid), row.shape[0], row.shape[1], side
-        )
-        for row in layout.rows
-        if row.grid is not None
-    }
-    bundle = operators.bundle(matrices.pop(BUNDLE))
+    """View a version's tensors in its pages."""
+    found = matrices(layout, operators)
+    bundle = operators.bundle(found[BUNDLE])
     vectors = {
         row.name: bundle[row.bundle_offset : row.bundle_offset + row.shape[0]]
         for row in layout.rows
         if row.bundle_offset is not None
     }
-    return Model(layout.config, operators, matrices, vectors)
+    return Model(layout.config, operators, found, vectors)

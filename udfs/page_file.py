@@ -42,6 +42,12 @@ def file_name(page: Page) -> str:
     return digest.hex() if form == "f32" else f"f32-{derived_digest(page).hex()}"
 
 
+def cost(name: str) -> int:
+    """Tell what making a file again costs, in bytes read for each of its own: more when derived."""
+    form, derived, _ = name.partition("-")
+    return 1 if not derived else 2 if form == "f32" else 3
+
+
 def derived_digest(page: Page) -> bytes:
     """Hash what a derived file follows from: the page's hash and its format."""
     digest, form = page

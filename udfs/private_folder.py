@@ -16,11 +16,13 @@ from contextlib import contextmanager
 from pageformer.errors import ServerUnready
 
 LOCKS = "locks"
+RETIRED = "retired."  # what lost its name while somebody still holds it
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
 # The folder cannot take a file now: full, over quota, read-only, not writable, or file too large.
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+UNWRITABLE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
 class PrivateFolder:
@@ -28,6 +30,7 @@ class PrivateFolder:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.openings = 0  # counts the folders that stood there; whoever maps a file looks at it
         self._folder = -1
         self._locks = -1
 
@@ -60,6 +63,35 @@ class PrivateFolder:
         """Open a file for reading and return its descriptor."""
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
 
+    def open_held(self, name: str) -> int:
+        """Open a file so that nobody reclaims it until the last duplicate of its descriptor closes.
+
+        Raises FileNotFoundError also when somebody is just making or deleting it.
+        """
+        descriptor = self.open(name)
+        if hold(descriptor, fcntl.LOCK_SH) and os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "not there to be held", name)
+
+    def files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield the name of every file, and what is known of it."""
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                try:
+                    yield entry.name, entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a small file."""
+        with os.fdopen(self.open(name), "rb") as file:
+            return file.read()
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a file of that name."""
+        return os.access(name, os.F_OK, dir_fd=self._folder, follow_symlinks=False)
+
     def stat(self, name: str) -> os.stat_result:
         """Look at a file without opening it."""
         return os.stat(name, dir_fd=self._folder, follow_symlinks=False)
@@ -75,6 +107,30 @@ class PrivateFolder:
         except FileNotFoundError:
             return
 
+    def reclaim(self, name: str) -> bool:
+        """Delete a file that nobody holds; tell whether its room is free now."""
+        try:
+            descriptor = self.open(name)
+        except FileNotFoundError:
+            return False
+        try:
+            if not hold(descriptor, fcntl.LOCK_EX):
+                return False
+            self.remove(name)
+            return True
+        finally:
+            os.close(descriptor)
+
+    def retire(self, name: str) -> None:
+        """Take a file's name away. Held, it takes up room, so it stays where that is counted."""
+        if self.reclaim(name):
+            return
+        try:
+            aside = f"{RETIRED}{self.stat(name).st_ino}"
+            os.rename(name, aside, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except FileNotFoundError:
+            return
+
     def write(self, name: str, data: bytes | memoryview, modified: int) -> None:
         """Write a file that others see whole or not at all, read-only, with this modification time.
 
@@ -85,6 +141,7 @@ class PrivateFolder:
         self.remove(temporary)
         descriptor = os.open(temporary, CREATE | os.O_EXCL, 0o600, dir_fd=self._folder)
         try:
+            hold(descriptor, fcntl.LOCK_EX)
             write_wholly(descriptor, data)
             os.fchmod(descriptor, 0o400)
             os.utime(descriptor, ns=(modified, modified))
@@ -107,6 +164,16 @@ class PrivateFolder:
     def socket_path(self, name: str) -> str:
         """Return where a socket of the folder is bound and reached, however long its path is."""
         return f"/proc/self/fd/{self._folder}/{name}"
+
+    def shared_memory(self, name: str, size: int) -> tuple[mmap.mmap, bool]:
+        """Map memory that all processes share; where none can be, this one's own, and False."""
+        try:
+            self.ensure()
+            return self.map_shared(name, size), True
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            return mmap.mmap(-1, size), False
 
     @contextmanager
     def lock(self, number: int) -> Iterator[bool]:
@@ -132,6 +199,7 @@ class PrivateFolder:
     def _open(self) -> None:
         try:
             self._folder = os.open(self.path, OPEN_FOLDER)
+            self.openings += 1
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
                 raise self._unready("is not a folder") from error
@@ -169,6 +237,19 @@ def try_lock(descriptor: int, number: int) -> bool:
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
     except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def hold(descriptor: int, how: int) -> bool:
+    """Hold an open file, shared or alone, unless somebody does who is against it.
+
+    What holds is the open file: its duplicates, as a mapping has one, go on doing so, and the
+    kernel lets go with the last of them, however its process ends.
+    """
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
     return True
 

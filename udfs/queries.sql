@@ -48,7 +48,7 @@ order by v.hash, v.id
 select id from pageformer.version where hash = $1::bytea order by id limit 1
 
 -- name: version
-select v.config, v.block_side, a.data as tokenizer
+select v.hash, v.config, v.block_side, a.data as tokenizer
 from pageformer.version v
 left join pageformer.asset a on a.hash = v.tokenizer_hash
 where v.id = $1::integer

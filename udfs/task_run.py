@@ -24,6 +24,7 @@ from pageformer.udfs.edits import (
     Term,
 )
 from pageformer.udfs.encoder import Batch, join
+from pageformer.udfs.matrices import extended
 from pageformer.udfs.model import Model
 from pageformer.udfs.task import TABLE, ArrayName, TaskConfig
 from pageformer.udfs.task_array import TaskArray
@@ -73,7 +74,9 @@ class Task:
         return replace(
             self.model,
             config=replace(self.model.config, head=self.head),
-            matrices={**self.model.matrices, **{n: blocks(make, a) for n, a in matrices.items()}},
+            matrices=extended(
+                self.model.matrices, {n: blocks(make, a) for n, a in matrices.items()}
+            ),
             vectors={**self.model.vectors, **vectors},
             terms=every,
         )

@@ -91,6 +91,8 @@ def opened(rows: Rows, version: Version, id: int) -> OpenTask:
     views = {hash: open_page(rows, version, page) for hash, page in pages.items()}
     arrays = {part["name"]: array_of(part, views[part["page_hash"]]) for part in parts}
     task = task_run.read(version.model, TaskConfig.from_json(row["config"]), arrays)
+    kind = f"task{row['hash'].hex()[:16]}"
+    version.cache.belong(version.hash, kind, list(pages.values()))
     return OpenTask(task, list(pages.values()), list(views.values()))
 
 

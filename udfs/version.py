@@ -4,9 +4,12 @@ Nothing here knows how rows are fetched: `rows` runs a query of queries.sql, thr
 server and through a connection outside of it.
 """
 
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from pageformer.errors import DamagedPage, NotBuilt
@@ -16,6 +19,7 @@ from pageformer.udfs.encoding import LocalEncoder
 from pageformer.udfs.layout import Layout, Place, TensorRow
 from pageformer.udfs.page_cache import PageCache
 from pageformer.udfs.page_file import Page
+from pageformer.udfs.page_files import NoRoom
 from pageformer.udfs.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # NumPy, which the compiled path does without
@@ -23,6 +27,8 @@ if TYPE_CHECKING:  # NumPy, which the compiled path does without
     from pageformer.udfs.model import Model
     from pageformer.udfs.tasks import OpenTask
 
+AsOwner = Callable[[Callable[[], Any]], Any]
+RETRY_SECONDS = 1.0  # a version that others left no room for is opened again after that
 Rows = Callable[..., list[dict[str, Any]]]  # the name of a query, its arguments -> its rows
 
 
@@ -30,33 +36,70 @@ class Version:
     """Keep one version ready: config, tokenizer, mapped pages, tensors.
 
     id: of its row in pageformer.version. backend, compute: as `backends.encoder` takes them.
+    as_owner: runs what reads pages later on, when the version does not fit into the cache and its
+    layers are opened one after another.
     """
 
-    def __init__(self, rows: Rows, id: int, cache: PageCache, backend: str, compute: str) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        id: int,
+        cache: PageCache,
+        backend: str,
+        compute: str,
+        as_owner: AsOwner = lambda work: work(),
+    ) -> None:
         self.cache = cache
+        self._as_owner = as_owner
         [row] = rows("version", id)
+        self.hash: bytes = row["hash"]
         self.config = Config.from_json(row["config"])
         self._tokenizer_json: bytes | None = row["tokenizer"]
         places = rows("places", id)
         self.pages = sorted({(row["page_hash"], row["format"]) for row in places})
-        self._views = cache.open(self.pages)
-        backends.prepare(backend, cache.shared_memory)
-        self._backend, self.compute = backend, compute
+        cache.belong(self.hash, "pages", self.pages)
+        cache.request(self.hash)
         self.tasks: OrderedDict[bytes, OpenTask] = OrderedDict()  # by hash
         self._made: list[Page] = []
         self._made_views: list[memoryview] = []
+        self._held: list[Page] = []
+        self._views: list[memoryview] = []
+        self._until = inf  # when it is worth a try to open it otherwise
+        self._hold(page_bytes(places, row["block_side"]), compute)
+        backends.prepare(backend, cache.shared_memory)
+        self._backend, self.compute = backend, compute
         self._layout = Layout(
             self.config,
             row["block_side"],
             [TensorRow(**tensor) for tensor in rows("tensors", id)],
             {p["block_hash"]: Place(p["page_hash"], p["slot"]) for p in places},
-            {hash: view for (hash, _), view in zip(self.pages, self._views, strict=True)},
+            {hash: view for (hash, _), view in zip(self._held, self._views, strict=True)},
+            None if self._held else self._borrow,
         )
+
+    def _hold(self, bytes: int, compute: str) -> None:
+        """Map all pages, if they fit into the cache together, with what may be made of them."""
+        if not self.cache.fits(bytes if compute == "float32" else bytes * 3 // 2):
+            return
+        try:
+            self._views = self.cache.open(self.pages, self.hash)
+            self._held = self.pages
+        except NoRoom:  # others hold what they use; a little later they may not
+            self._until = time.monotonic() + RETRY_SECONDS
+
+    def _borrow(self, hashes: AbstractSet[bytes]) -> dict[bytes, memoryview]:
+        """Open pages for as long as somebody has their views."""
+        pages = [page for page in self.pages if page[0] in hashes]
+        views = self._as_owner(lambda: self.cache.borrow(pages, self.hash))
+        return {hash: view for (hash, _), view in zip(pages, views, strict=True)}
 
     @cached_property
     def encoder(self) -> LocalEncoder:
         """Return what turns token ids into vectors."""
-        return backends.encoder(self._backend, self._layout, self.compute, self._share)
+        encoder = backends.encoder(self._backend, self._layout, self.compute, self._share)
+        if self._made:
+            self.cache.belong(self.hash, "made", self._made)
+        return encoder
 
     def _share(self, form: str, digest: bytes, make: Callable[[], bytes]) -> memoryview:
         """Keep what the backend makes of blocks where all connections find it."""
@@ -95,8 +138,12 @@ class Version:
 
     def is_sound(self) -> bool:
         """Tell whether the mapped pages are still what they were; False: open the version again."""
-        pages, views = [*self.pages, *self._made], [*self._views, *self._made_views]
-        return self.cache.still_sound(pages, views)
+        pages, views = [*self._held, *self._made], [*self._views, *self._made_views]
+        return time.monotonic() < self._until and self.cache.still_sound(pages, views)
+
+    def request(self) -> None:
+        """Count that a statement wants this version, which is ready."""
+        self.cache.request(self.hash, len(self._held))
 
     def close(self) -> None:
         """Let go of the mapped pages."""
@@ -105,7 +152,15 @@ class Version:
         self.tasks.clear()
         for name in ("encoder", "model", "_layout", "_views", "_made_views"):
             self.__dict__.pop(name, None)
-        self.cache.close([*self.pages, *self._made])
+        self.cache.close([*self._held, *self._made])
+
+
+def page_bytes(places: Sequence[Mapping[str, Any]], side: int) -> int:
+    """Count the bytes of a version's pages in float32, up to the last block of each."""
+    slots: dict[bytes, int] = {}
+    for place in places:
+        slots[place["page_hash"]] = max(slots.get(place["page_hash"], 0), place["slot"] + 1)
+    return sum(slots.values()) * side * side * 4
 
 
 def read_page(rows: Rows, page: bytes) -> bytes:

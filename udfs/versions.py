@@ -13,6 +13,7 @@ from functools import partial
 from pageformer.errors import DamagedPage, InvalidInput, MissingGrant, UnknownName
 from pageformer.udfs import spi
 from pageformer.udfs.page_cache import PageCache
+from pageformer.udfs.room import limit_of, policy_of
 from pageformer.udfs.version import Version, read_blocks, read_page
 
 KEPT = 8  # versions that a connection keeps ready
@@ -32,7 +33,8 @@ class Resolved:
 
 
 _ready: OrderedDict[tuple[bytes, str, str], Version] = OrderedDict()
-_caches: dict[str, PageCache] = {}
+_counted: list[object] = []  # the last statement and version for which a request was counted
+_caches: dict[tuple[str, ...], PageCache] = {}  # the one there is, by its settings
 _settings: dict[str, dict[str, str]] = {}
 
 
@@ -110,38 +112,78 @@ def ready(resolved: Resolved, fixed: bool = False) -> Version:
     if key in _ready and not _ready[key].is_sound():
         _ready.pop(key).close()
     if key not in _ready:
-        _ready[key] = spi.as_owner(
-            lambda: Version(spi.rows, resolved.id, page_cache(), backend, compute)
-        )
+        _ready[key] = spi.as_owner(lambda: opened(resolved, backend, compute))
         while len(_ready) > KEPT:
-            _ready.popitem(last=False)[1].close()
+            spare()
+    elif _counted != [resolved.statement, key]:
+        _ready[key].request()
+    _counted[:] = resolved.statement, key
     _ready.move_to_end(key)
+    if _ready[key].cache.room.asked_back():
+        while len(_ready) > 1:
+            spare()
     return _ready[key]
+
+
+def opened(resolved: Resolved, backend: str, compute: str) -> Version:
+    """Open a version; needs the owner's rights."""
+    return Version(spi.rows, resolved.id, page_cache(), backend, compute, spi.as_owner)
+
+
+def spare() -> bool:
+    """Let go of the version that was wanted least recently; tell whether there was one."""
+    if not _ready:
+        return False
+    _ready.popitem(last=False)[1].close()
+    return True
 
 
 def settings(statement: str) -> dict[str, str]:
     """Return the owner's settings, read once per statement."""
     if statement not in _settings:
+        found = spi.as_owner(read_settings)
+        if _caches and cache_settings(found) not in _caches:
+            start_anew()
         _settings.clear()
-        found = spi.as_owner(lambda: spi.rows("settings"))
-        _settings[statement] = {row["name"]: row["value"] for row in found}
+        _settings[statement] = found
     return _settings[statement]
+
+
+def read_settings() -> dict[str, str]:
+    """Read the owner's settings; needs the owner's rights."""
+    return {row["name"]: row["value"] for row in spi.rows("settings")}
+
+
+def cache_settings(found: dict[str, str]) -> tuple[str, ...]:
+    """Return those settings that make another page cache."""
+    return tuple(found[name] for name in ("cache_folder", "cache_limit", "cache_policy"))
+
+
+def start_anew() -> None:
+    """Let go of the page cache and of all that it holds."""
+    while spare():
+        continue
+    _caches.clear()
 
 
 def page_cache() -> PageCache:
     """Return the page cache of this cluster; needs the owner's rights."""
-    parent = {row["name"]: row["value"] for row in spi.rows("settings")}["cache_folder"]
-    if parent not in _caches:
-        # A backend's working directory is its cluster's data directory.
-        _caches[parent] = PageCache(
-            parent,
-            os.getcwd(),
+    chosen = cache_settings(read_settings())
+    if chosen not in _caches:
+        start_anew()
+        folder, limit, policy = chosen
+        _caches[chosen] = PageCache(
+            folder,
+            os.getcwd(),  # a backend's working directory is its cluster's data directory
             partial(read_page, spi.rows),
             spi.pulse,
             spi.warn,
             partial(read_blocks, spi.rows),
+            limit_of(limit),
+            policy_of(policy),
+            spare,
         )
-    return _caches[parent]
+    return _caches[chosen]
 
 
 def verify(resolved: Resolved) -> int:

@@ -277,6 +277,9 @@ begin
     delete from pageformer.asset a
     where a.hash = dropped.tokenizer_hash
         and not exists (select from pageformer.version v where v.tokenizer_hash = a.hash);
+    if not exists (select from pageformer.version v where v.hash = dropped.hash) then
+        perform forget_cached(dropped.hash);
+    end if;
 end
 $$;
 

@@ -106,7 +106,18 @@ cross join lateral (
     where a.hash in (select p.array_hash from pageformer.task_part p where p.task_id = t.id)
 ) s;
 
+-- What the page cache holds of each model; pages that models share count with each of them.
+create or replace view pageformer.cache with (security_barrier) as
+select m.model, f.hits, f.misses, f.evictions, f.pages, f.bytes
+from (
+    select u.name as model, pg_catalog.array_agg(v.hash) as versions
+    from pageformer.usable_model u
+    join pageformer.version v on v.model_id = u.id
+    group by u.name
+) m
+cross join lateral pageformer.cache_figures(m.versions) f;
+
 grant select on pageformer.usable_model, pageformer.model_versions, pageformer.models,
-    pageformer.tensors, pageformer.tasks
+    pageformer.tensors, pageformer.tasks, pageformer.cache
     to public;
 grant select on pageformer.pages to pageformer_reader;
