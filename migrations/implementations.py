@@ -13,14 +13,17 @@ from sqlalchemy.exc import DBAPIError
 
 from pageformer.client import fetch
 from pageformer.errors import NotBuilt, ObjectsInUse, PageformerError, ServerUnready
-from pageformer.migrations import install, models, runs, within
+from pageformer.migrations import install, models, runs, tasks, within
 from pageformer.migrations.models import QUERIES, Connection, Content
 from pageformer.migrations.operations import (
     DeployModel,
+    DeployTask,
     DropModelVersion,
+    DropTask,
     GrantModel,
     InstallPageformer,
     LoadModel,
+    LoadTask,
     ModelOperation,
     RevokeModel,
     UninstallPageformer,
@@ -103,6 +106,35 @@ def _(wanted: GrantModel, operations: Operations) -> None:
 def _(wanted: RevokeModel, operations: Operations) -> None:
     """Revoke by name."""
     _call(operations, "revoke", "revoke", model=wanted.name, role=wanted.role)
+
+
+@run.register
+def _(wanted: LoadTask, operations: Operations) -> None:
+    """Add by hash."""
+    if operations.migration_context.as_sql:
+        _write_query(
+            operations, "offline_load_task",
+            name=sql.SQL(wanted.name), model=sql.SQL(wanted.model),
+            arguments=sql.SQL(tasks.arguments(wanted)), version=sql.SQL(wanted.version),
+            base=sql.Literal(wanted.model), task=sql.Literal(tasks.pinned(wanted)),
+            sha256=sql.Literal(wanted.sha256),
+        )  # fmt: skip
+        return
+    with told_by_alembic():
+        tasks.load_content(driver(operations), wanted)
+
+
+@run.register
+def _(wanted: DropTask, operations: Operations) -> None:
+    """Drop by label."""
+    _call(operations, "drop_task", "drop_task", model=wanted.model, task=tasks.pinned(wanted))
+
+
+@run.register
+def _(wanted: DeployTask, operations: Operations) -> None:
+    """Deploy by label."""
+    names = {"model": wanted.model, "task": wanted.name, "version": wanted.version}
+    _call(operations, "deploy_task", "deploy_task", **names)
 
 
 def driver(operations: Operations) -> Connection:

@@ -146,3 +146,55 @@ class RevokeModel(ModelOperation):
     def reverse(self) -> MigrateOperation:
         """Grant it again."""
         return GrantModel(self.name, self.role)
+
+
+@operation("load_task")
+@dataclass
+class LoadTask(ModelOperation):
+    """Add a task whose content has the hash `sha256`; the first version of a task is deployed.
+
+    model: as minilm, or minilm@v1. kind: bitfit, diff or mask, of a fine-tuned checkpoint.
+    """
+
+    model: str
+    name: str
+    version: str
+    source: str
+    sha256: str
+    kind: str | None = None
+
+    def reverse(self) -> MigrateOperation:
+        """Drop it."""
+        return DropTask(*vars(self).values())
+
+
+@operation("drop_task")
+@dataclass
+class DropTask(ModelOperation):
+    """Drop a version of a task; source, hash and kind are for the way back."""
+
+    model: str
+    name: str
+    version: str
+    source: str
+    sha256: str
+    kind: str | None = None
+
+    def reverse(self) -> MigrateOperation:
+        """Add it again."""
+        return LoadTask(*vars(self).values())
+
+
+@operation("deploy_task")
+@dataclass
+class DeployTask(ModelOperation):
+    """Deploy a version of a task; `previous` is for the way back."""
+
+    model: str
+    name: str
+    version: str
+    previous: str
+
+    def reverse(self) -> MigrateOperation:
+        """Deploy the version before."""
+        return DeployTask(self.model, self.name, self.previous, self.version)

@@ -58,6 +58,22 @@ select pageformer.grant_use($1::text, $2::text)
 -- name: revoke
 select pageformer.revoke_use($1::text, $2::text)
 
+-- name: deploy_task
+select pageformer.deploy_task($1::text, $2::text, $3::text)
+
+-- name: drop_task
+select pageformer.drop_task($1::text, $2::text)
+
+-- name: task
+select pg_catalog.encode(t.hash, 'hex') as hash
+from pageformer.task t
+join pageformer.version v on v.id = t.version_id
+join pageformer.model m on m.id = v.model_id
+where m.name = pg_catalog.split_part($1::text, '@', 1)
+    and case when pg_catalog.strpos($1::text, '@') > 0
+        then v.label = pg_catalog.split_part($1::text, '@', 2) else v.id = m.deployed_id end
+    and t.name = $2::text and t.label = $3::text
+
 -- name: resize
 alter table {table} alter column {column} type vector({dimension}) using null
 
@@ -89,3 +105,24 @@ select pageformer.grant_use({model}, {role})
 
 -- name: offline_revoke
 select pageformer.revoke_use({model}, {role})
+
+-- name: offline_load_task
+-- A task's weights do not fit into a script. Add it before you run it, where the files are:
+--     pageformer task add {name} --model {model} {arguments} --version {version}
+-- The script stops here unless the database has exactly that content.
+do $$
+begin
+    if not exists (
+        select from pageformer.find_tasks({base}, {task}) t
+        where pg_catalog.encode(t.hash, 'hex') = {sha256}
+    ) then
+        raise exception 'add the task first: see the comment above this statement in the script';
+    end if;
+end
+$$
+
+-- name: offline_deploy_task
+select pageformer.deploy_task({model}, {task}, {version})
+
+-- name: offline_drop_task
+select pageformer.drop_task({model}, {task})

@@ -147,19 +147,19 @@ where $1::text is null or model = pg_catalog.split_part($1::text, '@', 1)
 order by tasks.model, version, tasks.task, loaded_at, task_version
 
 -- name: task
-select task || '@' || task_version as task, t.model || '@' || version as model, deployed, kind,
-    arrays, pg_catalog.pg_size_pretty(bytes) as size,
-    pg_catalog.pg_size_pretty(own_bytes) as own_size,
-    pg_catalog.pg_size_pretty(full_bytes) as full_size, hash, source, loaded_at, loaded_by
+select t.task || '@' || t.task_version as task, t.model || '@' || t.version as model, t.deployed,
+    t.kind, t.arrays, pg_catalog.pg_size_pretty(t.bytes) as size,
+    pg_catalog.pg_size_pretty(t.own_bytes) as own_size,
+    pg_catalog.pg_size_pretty(t.full_bytes) as full_size, t.hash, t.source, t.loaded_at, t.loaded_by
 from pageformer.tasks t
-left join pageformer.models m on m.model = t.model and m.deployed_version = t.version
+join pageformer.model_versions v on v.model = t.model and v.version = t.version
 where t.model = pg_catalog.split_part($1::text, '@', 1)
     and case when pg_catalog.strpos($1::text, '@') > 0
-        then version = pg_catalog.split_part($1::text, '@', 2) else m.model is not null end
-    and task = pg_catalog.split_part($2::text, '@', 1)
+        then t.version = pg_catalog.split_part($1::text, '@', 2) else v.deployed end
+    and t.task = pg_catalog.split_part($2::text, '@', 1)
     and (pg_catalog.strpos($2::text, '@') = 0
-         or task_version = pg_catalog.split_part($2::text, '@', 2))
-order by t.loaded_at, task_version
+         or t.task_version = pg_catalog.split_part($2::text, '@', 2))
+order by t.loaded_at, t.task_version
 
 -- name: deploy_task
 select pageformer.deploy_task($1::text, $2::text, $3::text)

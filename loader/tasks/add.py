@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from psycopg import Connection
-from psycopg.errors import InsufficientPrivilege, InvalidSchemaName, UndefinedTable
 
-from pageformer.errors import InvalidTask, MissingGrant, ServerUnready
+from pageformer.errors import InvalidTask
 from pageformer.loader.families import expected_shapes
 from pageformer.loader.tasks import adapters_library, pairs, peft, store
 from pageformer.loader.tasks.base import Base
@@ -50,12 +49,11 @@ def add(
     version of a task is deployed. Raises InvalidTask naming the file, key or tensor that is not as
     it should be, UnknownName, DuplicateName, MissingGrant, ServerUnready.
     """
-    with told(connection):
+    with store.telling(connection):
         base = Base(connection, model, source.base)
-        task = read(source, base)
-        request = Request(base.id, name, label, deploy, source.path)
-        config = task.config
-        added = store.write(connection, request, config.kind, config.to_json(), task.arrays)
+    task = read(source, base)
+    request = Request(base.id, name, label, deploy, source.path)
+    added = store.write(connection, request, task.config.kind, task.config.to_json(), task.arrays)
     return replace(added, told=task.told)
 
 
@@ -87,24 +85,3 @@ def _reader(directory: Path) -> Callable[[Path, Base, Wishes], Task]:
         f"{directory / CONFIG} has neither peft_type nor config",
         hint="Name a directory that PEFT or adapters saved.",
     )
-
-
-class told:
-    """Tell what a role may not do, and a database without our schema, as what they mean."""
-
-    def __init__(self, connection: Connection[Any]) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        if isinstance(error, InsufficientPrivilege):
-            raise MissingGrant(
-                f"role {self._connection.info.user} may not add tasks",
-                hint=f"As a superuser: grant pageformer_admin to {self._connection.info.user}",
-            ) from error
-        if isinstance(error, InvalidSchemaName | UndefinedTable):
-            raise ServerUnready(
-                "this database has no pageformer schema", hint="Run: pageformer migrate"
-            ) from error

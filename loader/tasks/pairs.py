@@ -56,7 +56,7 @@ def read(source: str, kind: str, base: Base, wishes: Wishes) -> Task:
     if kind not in KINDS:
         raise InvalidInput(f"kind is {kind!r}, not one of {', '.join(KINDS)}")
     tuned = checkpoints.read(source)
-    _check_same_model(tuned.config, base)
+    _check_same_model(tuned, base)
     edits = Edits(base)
     head = wished(_head(tuned, base, edits), wishes)
     changes = _changes(tuned, base)
@@ -66,15 +66,20 @@ def read(source: str, kind: str, base: Base, wishes: Wishes) -> Task:
     return Task(TaskConfig(kind, head=head), edits.finished(), told)
 
 
-def _check_same_model(config: Config, base: Base) -> None:
+def _check_same_model(tuned: Checkpoint, base: Base) -> None:
+    """Raise InvalidTask for another architecture, or other modules behind pooling."""
+    behind = {n: w for n, w in tuned.weights.items() if n.startswith("module.")}
+    around = AROUND if not behind else tuple(name for name in AROUND if name != "modules")
     for f in fields(Config):
-        ours, theirs = getattr(base.config, f.name), getattr(config, f.name)
-        if f.name not in AROUND and ours != theirs:
+        ours, theirs = getattr(base.config, f.name), getattr(tuned.config, f.name)
+        if f.name not in around and ours != theirs:
             raise InvalidTask(
                 f"the checkpoint has {f.name} = {theirs!r}, and {base.model}@{base.label} has "
                 f"{ours!r}",
                 hint="Name the version that the checkpoint was fine-tuned from.",
             )
+    for change in _changes_of(behind, base):
+        raise InvalidTask(f"the checkpoint changes what stands behind pooling: {change}")
 
 
 def _head(tuned: Checkpoint, base: Base, edits: Edits) -> dict[str, Any]:

@@ -4,13 +4,19 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import Connection, RawCursor
-from psycopg.errors import ForeignKeyViolation, InsufficientPrivilege
+from psycopg.errors import (
+    ForeignKeyViolation,
+    InsufficientPrivilege,
+    InvalidSchemaName,
+    UndefinedTable,
+)
 
-from pageformer.errors import DuplicateName, InvalidInput, MissingGrant, UnknownName
+from pageformer.errors import DuplicateName, InvalidInput, MissingGrant, ServerUnready, UnknownName
 from pageformer.loader.tables import Tables
 from pageformer.udfs import named_queries
 from pageformer.udfs.task_array import TaskArray, aligned
@@ -85,13 +91,23 @@ def write(
     """
     for what, name in (("task", request.name), ("version", request.label)):
         _check_name(what, name)
+    with telling(connection), connection.transaction(), RawCursor(connection) as cursor:
+        return _write(cursor, request, kind, config, arrays)
+
+
+@contextmanager
+def telling(connection: Connection[Any]) -> Iterator[None]:
+    """Tell what the database refuses as what it means."""
     try:
-        with connection.transaction(), RawCursor(connection) as cursor:
-            return _write(cursor, request, kind, config, arrays)
+        yield
     except InsufficientPrivilege as error:
         raise _may_not_add(connection) from error
     except ForeignKeyViolation as error:
         raise UnknownName("the version of this task was dropped meanwhile") from error
+    except (InvalidSchemaName, UndefinedTable) as error:
+        raise ServerUnready(
+            "this database has no pageformer schema of this release", hint="Run: pageformer migrate"
+        ) from error
 
 
 def _write(
