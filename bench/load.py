@@ -1,11 +1,13 @@
 """Queries from many connections: as fast as they are answered, or as Poisson would have them."""
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
+from pathlib import Path
 
 import psycopg
 
@@ -16,15 +18,18 @@ QUERY = "select pageformer.encode(%s, 'minilm')"
 
 @dataclass(frozen=True)
 class Load:
-    """Hold what came of a load: answers a second, and the seconds that each took."""
+    """Hold what came of a load: answers a second, what each took, and the processors' seconds."""
 
     rate: float
     latencies: Sequence[float]
+    processors: float
 
     def figures(self) -> dict[str, float]:
-        """Tell rate, median and 99th percentile."""
+        """Tell rate, median, 99th percentile and what one processor answers in a second."""
         middle, late = percentiles(self.latencies)
-        return {"rate": self.rate, "p50": middle, "p99": late, "n": len(self.latencies)}
+        count = len(self.latencies)
+        spent = self.processors / count
+        return {"rate": self.rate, "p50": middle, "p99": late, "n": count, "spent": spent}
 
 
 def closed(dsn: str, texts: Sequence[str], connections: int, seconds: float) -> Load:
@@ -62,14 +67,17 @@ async def _run(dsn: str, arrivals: Iterator[Arrival], connections: int, seconds:
     for session in sessions:
         for _ in range(3):
             await session.execute(QUERY, ["warm"])
+    before = server_seconds()
     begin = time.perf_counter()
     latencies: list[float] = []
     jobs = (_ask(session, arrivals, begin, seconds, latencies) for session in sessions)
     await asyncio.gather(*jobs)
     elapsed = time.perf_counter() - begin
+    after = server_seconds()
+    processors = sum(after[pid] - before.get(pid, 0.0) for pid in after)
     for session in sessions:
         await session.close()
-    return Load(len(latencies) / elapsed, latencies or [float("inf")])
+    return Load(len(latencies) / elapsed, latencies or [float("inf")], processors)
 
 
 async def _ask(
@@ -88,3 +96,18 @@ async def _ask(
         asked = begin + (at or now)
         await session.execute(QUERY, [text])
         latencies.append(time.perf_counter() - asked)
+
+
+def server_seconds() -> dict[int, float]:
+    """Return the processors' seconds of each backend and serving process on this machine."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        if command.startswith(b"postgres: ") or b"pageformer.serving" in command:
+            ticks = int(fields[11]) + int(fields[12])
+            found[int(folder.name)] = ticks / os.sysconf("SC_CLK_TCK")
+    return found

@@ -12,13 +12,14 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.load import closed, poisson
+from bench.load import QUERY, closed, poisson
 from bench.server import Server, server
 from bench.texts import descriptions, fortunes
 from pageformer.installed_server import server_account
@@ -30,6 +31,7 @@ ROUNDS = 3  # of each executor, by turns
 EXECUTORS = ("backend", "serve", "auto")
 POLICIES = ("none", "fixed", "tokens", "cost")
 LOADS = (0.25, 0.5, 0.75, 0.9)  # of what 16 connections reach
+SETTLED = 2.0  # seconds after which a process has measured what batches cost
 BOUND = 5  # times the median of a lone connection: the p99 that a rate must keep
 
 Cell = dict[str, Any]
@@ -90,6 +92,13 @@ def process(server: Server, *options: str) -> Iterator[None]:
         running.communicate()
 
 
+def settle(server: Server) -> None:
+    """Let the process open the version, and measure it."""
+    with server.connect() as connection:
+        connection.execute(QUERY, ["a text"])
+    time.sleep(SETTLED)
+
+
 def set_executor(server: Server, value: str) -> None:
     """Choose who computes."""
     with server.connect() as connection:
@@ -99,7 +108,9 @@ def set_executor(server: Server, value: str) -> None:
 
 def executors(server: Server, cells: Cells, texts: dict[str, list[str]], seconds: float) -> None:
     """Measure what each executor reaches, row by row, by turns."""
+    set_executor(server, "serve")
     with process(server):
+        settle(server)
         for kind, chosen in texts.items():
             for count in CONNECTIONS:
                 for turn in range(ROUNDS):
@@ -124,9 +135,25 @@ def policies(server: Server, cells: Cells, texts: dict[str, list[str]], seconds:
                 def measure(p: str = policy, r: float = rate, t: Any = chosen) -> Cell:
                     set_executor(server, "serve")
                     with process(server, f"--policy={p}"):
+                        settle(server)
                         return poisson(server.cluster.dsn, t, 64, seconds, r).figures()
 
                 cells.get(f"open/{kind}/{load}/{policy}", measure)
+
+
+def restarts(server: Server, cells: Cells) -> float:
+    """Measure the seconds from starting a process to its first answer, pages being cached."""
+    set_executor(server, "serve")
+    with server.connect() as connection:
+
+        def once() -> Cell:
+            begin = time.perf_counter()
+            with process(server):
+                connection.execute(QUERY, ["a text"])
+                return {"seconds": time.perf_counter() - begin}
+
+        found = [cells.get(f"restart/{turn}", once)["seconds"] for turn in range(ROUNDS)]
+    return statistics.median(found)
 
 
 def closed_cell(cells: Cells, kind: str, count: int, executor: str, turn: int) -> Cell:
@@ -136,21 +163,23 @@ def closed_cell(cells: Cells, kind: str, count: int, executor: str, turn: int) -
 
 def closed_rows(cells: Cells, kinds: Sequence[str]) -> Iterator[str]:
     """Write the table of executors: ratios within a turn, their median and extremes."""
-    yield "| lengths | connections | backend, texts/s | `serve`, ratio | `auto`, ratio |"
-    yield "|---|---|---|---|---|"
+    head = ("lengths", "connections", "backend, texts/s", "`serve`, ratio", "`auto`, ratio")
+    yield "| " + " | ".join([*head, "a text's processor time, ms: backend, `serve`, `auto`"]) + " |"
+    yield "|---|---|---|---|---|---|"
     for kind in kinds:
         for count in CONNECTIONS:
-            rates = {
-                executor: [
-                    closed_cell(cells, kind, count, executor, turn)["rate"]
-                    for turn in range(ROUNDS)
-                ]
+            found = {
+                executor: [closed_cell(cells, kind, count, executor, t) for t in range(ROUNDS)]
                 for executor in EXECUTORS
             }
+            rates = {e: [cell["rate"] for cell in turns] for e, turns in found.items()}
+            spent = [statistics.median(c["spent"] for c in found[e]) * 1e3 for e in EXECUTORS]
             base = rates["backend"]
             yield (
                 f"| {kind} | {count} | {statistics.median(base):.0f} | "
-                f"{ratio(rates['serve'], base)} | {ratio(rates['auto'], base)} |"
+                f"{ratio(rates['serve'], base)} | {ratio(rates['auto'], base)} | "
+                + ", ".join(f"{ms:.1f}" for ms in spent)
+                + " |"
             )
 
 
@@ -213,11 +242,13 @@ def main() -> None:
         texts = lengths(running)
         executors(running, cells, texts, chosen.seconds)
         policies(running, cells, texts, chosen.seconds)
+        restarted = restarts(running, cells)
     from bench.__main__ import processor
 
     conditions = (
         f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {os.cpu_count()} cores, which the clients "
-        f"use as well; all-MiniLM-L6-v2 in float32, cut at 256 tokens; {chosen.seconds:g} s a cell."
+        f"use as well; a process answers {restarted:.1f} s after it is started; all-MiniLM-L6-v2 "
+        f"in float32, cut at 256 tokens; {chosen.seconds:g} s a cell."
     )
     RESULTS.write_text(page(cells, list(texts), conditions), encoding="utf-8")
     print(f"wrote {RESULTS}")

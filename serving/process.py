@@ -22,7 +22,7 @@ from pageformer.serving.response_cache import ResponseCache
 from pageformer.serving.shelf import Held, NotThere, Shelf
 from pageformer.serving.statistics import Statistics
 from pageformer.serving.waiting import Request, Trigger, WaitingRoom
-from pageformer.serving.workers import Workers, cores
+from pageformer.serving.workers import Workers
 from pageformer.udfs import backends, wire
 
 MOST_CLIENTS = 1000
@@ -37,6 +37,7 @@ class Settings:
     dsn: str
     backend: str | None = None  # None: the one that the owner set
     trigger: Trigger = field(default_factory=Trigger)
+    workers: int = 1  # batches that are computed at once
     versions: int = 8
     cache_bytes: int = 0
 
@@ -64,7 +65,7 @@ class Process:
             database, self.place, self.backend, settings.versions, self._ready, self._refused
         )
         self._workers = Workers(
-            cores() if self.backend != "gpu" else 1, self._room, settings.trigger.tokens,
+            settings.workers, self._room, settings.trigger.tokens,
             self._counts, self._cache, self._renew,
         )  # fmt: skip
 

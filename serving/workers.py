@@ -1,6 +1,5 @@
 """What computes: threads that take batches, and hand each asker the texts of its own vectors."""
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -106,8 +105,3 @@ def states(encoder: Encoder, asked: Asked) -> list[str]:
 
 def undisturbed() -> None:
     """Compute on: a question that was taken is answered."""
-
-
-def cores() -> int:
-    """Count the processors that this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -11,6 +11,7 @@ from pageformer.serving import timings
 from pageformer.serving.response_cache import OVERHEAD, ResponseCache
 from pageformer.serving.schedule import POLICIES, Plan, Size, by_cost
 from pageformer.serving.timings import Timings
+from pageformer.udfs.rivals import AGAIN, Rivals
 from pageformer.udfs.wire import Asked
 
 SIZES = st.lists(
@@ -101,3 +102,16 @@ def test_the_response_cache_keeps_to_its_bytes_and_forgets_the_least_used() -> N
     cache.put(keys[3], ["0123456789"])
     assert [cache.get(key) is None for key in keys] == [False, True, False, False]
     assert ResponseCache(0).key(Asked(bytes(32), "auto", "vectors", None, None, 0, ())) is None
+
+
+def test_the_faster_way_is_chosen_and_the_slower_one_tried_again() -> None:
+    rivals = Rivals()
+    chosen = []
+    for _ in range(2 + 2 * AGAIN):
+        chosen.append(rivals.choose())
+        rivals.took(chosen[-1], 0.003 if chosen[-1] else 0.001)
+    assert chosen[:2] == [True, False]
+    assert sum(chosen[2:]) == 2
+    for _ in range(20):
+        rivals.took(False, 0.1)
+    assert rivals.choose()

@@ -7,6 +7,7 @@ from itertools import chain
 from pageformer.errors import ServerUnready
 from pageformer.udfs import serving_client, spi, versions
 from pageformer.udfs.encoding import Pulse
+from pageformer.udfs.rivals import Rivals
 from pageformer.udfs.serving_client import Away, Line, NotCommitted, Refused
 from pageformer.udfs.version import Version
 from pageformer.udfs.versions import Resolved
@@ -16,6 +17,7 @@ TOGETHER = 256  # tokens in one question
 RETRY_SECONDS = 1.0  # a process that was not there is looked for again after this long
 
 _lines: list[Line] = []
+_rivals: dict[tuple[bytes, str, int], Rivals] = {}  # by version, compute and about a length
 _missed_at = [float("-inf")]
 
 
@@ -72,6 +74,17 @@ class ServedEncoder:
         line = open_line()
         if line is None or not self._pays(line, alone):
             return here()
+        if line.greeting["backend"] == "gpu":
+            return self._ask_or(line, asked, here)
+        rivals = _rivals.setdefault((*self._key, (alone or 0).bit_length()), Rivals())
+        there, begun = rivals.choose(), time.monotonic()
+        answer = self._ask_or(line, asked, here) if there else here()
+        rivals.took(there, time.monotonic() - begun)
+        return answer
+
+    def _ask_or(
+        self, line: Line, asked: Iterable[Asked], here: Callable[[], list[str]]
+    ) -> list[str]:
         try:
             return self._ask(line, asked)
         except (Away, Refused, NotCommitted):
@@ -103,8 +116,8 @@ class ServedEncoder:
     def _pays(self, line: Line, alone: int | None) -> bool:
         """Tell whether the process is likely to be faster.
 
-        On a device it is. On the same cores it is for single short texts, computed with those of
-        others: up to the length that it measured, which its first answer tells.
+        On a device it is. On the same cores it may be for single short texts, computed with those
+        of others: up to the length that it measured, which its first answer tells.
         """
         if line.greeting["backend"] == "gpu":
             return True
