@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import encode
+from bench.conditions import processor
 from bench.encode import Row
 from bench.peer import Peer
 from bench.server import Server, model_directory, server
@@ -62,14 +63,6 @@ def conditions(running: Server, peer: Peer) -> str:
         "Ratios: median (lowest to highest) of five runs by turns; texts and vectors cross the "
         "socket on our side, not on the peer's."
     )
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":

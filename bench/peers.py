@@ -1,150 +1,174 @@
-"""Every precision of ours beside every fast runtime, same texts, same machine, by turns.
+"""Every precision of ours beside every fast runtime, same texts, same machine, in rounds.
 
-`python -m bench.peers` prints a table: texts per second and latencies as ratios to ONNX Runtime in
-float32, and beside each the cosine to our float32, the lowest and the mean over all texts.
+`python -m bench.peers` measures the sections that bench/results/peers.json does not have yet, all
+of them with `--again`, or those that are named; then it writes bench/results/peers.md and, by
+bench/plot.py, peers.svg. Ratios are to ONNX Runtime in float32 in the same round.
 """
 
-import math
+import json
 import statistics
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-import psycopg
-
-from bench import runtime_peer
-from bench.encode import QUERIES, fill
-from bench.paired import pairs, percentiles, seconds
-from bench.peer import Peer
+from bench import plot, random_bert, runtime_peer
+from bench.conditions import conditions
+from bench.ours import Ours
+from bench.paired import percentiles, seconds
+from bench.peer import PYTHON, Peer
+from bench.rounds import Contestant, Row, compare, race
 from bench.server import Server, model_directory, server
 from bench.texts import descriptions, fortunes
+from pageformer.loader.load import load
 
-FOLDER = Path(__file__).parents[1] / "build" / "bench-models" / "minilm"
+RESULTS = Path(__file__).parent / "results" / "peers.json"
+MODELS = Path(__file__).parents[1] / "build" / "bench-models"
+COMPUTE = ("float32", "bfloat16", "int8")
 KINDS = (
     "onnx-int8",
     "torch-float32",
     "torch-bfloat16",
     "ctranslate2-float32",
     "ctranslate2-int8",
+    "sentence-float32",
+    "sentence-bfloat16",
 )
-ROW_BY_ROW = "select pageformer.encode(body, 'minilm') from doc where id % {count} = {part}"
-Vectors = Sequence[Sequence[float]]
+TEXTS, BASE_TEXTS, SINGLES = 300, 30, 100
+Section = dict[str, Any]
 
 
-def peer(kind: str) -> Peer:
+def peer(model: Path, kind: str, name: str) -> Peer:
     """Start a peer."""
-    return Peer(model_directory(), runtime_peer.__file__, kind, str(FOLDER))
+    return Peer(model, runtime_peer.__file__, kind, str(MODELS / name))
 
 
-def cosines(ours: Vectors, theirs: Vectors) -> str:
-    """Tell the lowest and the mean cosine of two lists of vectors of length 1."""
-    found = [sum(map(float.__mul__, a, b)) for a, b in zip(ours, theirs, strict=True)]
-    return f"{min(found):.5f}, {statistics.fmean(found):.5f}"
+def contestant(kind: str, running: Peer, texts: list[str]) -> Contestant:
+    """Let a peer encode texts."""
+    return Contestant(
+        f"{kind} ({running.versions})",
+        lambda: running.encode(texts),
+        vectors=lambda: running.vectors(texts),
+    )
 
 
-def encoded(connection: psycopg.Connection, texts: list[str]) -> Vectors:
-    """Return our vectors, as they are set to be computed."""
-    [[found]] = connection.execute("select pageformer.encode_batch(%s, 'minilm')::text[]", [texts])
-    rows = [[float(x) for x in text.strip("[]").split(",")] for text in found]
-    return [[x / math.hypot(*row) for x in row] for row in rows]
+def throughput(ours: Ours, model: Path, name: str, texts: list[str], ways: int = 5) -> Section:
+    """Race our ways against the peers, over one list of texts."""
+    ours.fill(texts)
+    running = {kind: peer(model, kind, name) for kind in ("onnx-float32", *KINDS)}
+    field = [contestant(kind, one, texts) for kind, one in running.items()]
+    for compute in COMPUTE:
+        field += ours.contestants(compute, ways)
+    if name == "minilm":
+        field.append(ours.by_numpy())
+    ours.set_compute("float32")
+    wide = ours.vectors()
+    rows = compare(race(field, len(texts)), field, wide)
+    for one in running.values():
+        one.close()
+    return {"texts": len(texts), "rows": [row._asdict() for row in rows]}
 
 
-def set_compute(connection: psycopg.Connection, compute: str) -> None:
-    """Set how the model is computed, and let the next call find it warm."""
-    connection.execute("select pageformer.set_compute('minilm', %s)", [compute])
-    connection.execute("select pageformer.encode('warm', 'minilm')")
-
-
-def many(server: Server, count: int) -> None:
-    """Encode all texts row by row over `count` connections at once."""
-    with ThreadPoolExecutor(count) as pool:
-        list(pool.map(lambda part: one_of(server, count, part), range(count)))
-
-
-def one_of(server: Server, count: int, part: int) -> None:
-    """Encode one part of the texts."""
-    with server.connect() as connection:
-        connection.execute(ROW_BY_ROW.format(count=count, part=part)).fetchall()
-
-
-def ours(
-    server: Server, connection: psycopg.Connection, base: Peer, texts: list[str], compute: str
-) -> Iterator[str]:
-    """Compare one precision of ours with ONNX Runtime in float32."""
-    set_compute(connection, "float32")
-    wide = encoded(connection, texts)
-    set_compute(connection, compute)
-    alike = cosines(encoded(connection, texts), wide)
-    for name, query in QUERIES.items():
-        timed = pairs(
-            lambda query=query: connection.execute(query).fetchall(), lambda: base.encode(texts)
-        )
-        rate = len(texts) / statistics.median(timed.ours)
-        yield f"ours {compute}, {name} | {rate:.0f} | {timed} | {alike}"
-    for count in (4, 16):
-        timed = pairs(lambda count=count: many(server, count), lambda: base.encode(texts))
-        rate = len(texts) / statistics.median(timed.ours)
-        yield f"ours {compute}, `encode`, {count} connections | {rate:.0f} | {timed} | {alike}"
-
-
-def latencies(connection: psycopg.Connection, base: Peer, compute: str) -> Iterator[str]:
-    """Compare single texts, ours over the socket, with ONNX Runtime in float32."""
-    set_compute(connection, compute)
-    query = "select pageformer.encode(%s, 'minilm')"
-    for words in (2, 10, 40):
-        text = " ".join(["round"] * words)
-        timed = pairs(
-            lambda text=text: connection.execute(query, [text]).fetchone(),
-            lambda text=text: base.encode([text]),
-            100,
-        )
-        mine, theirs = percentiles(timed.ours), percentiles(timed.peer)
-        share = statistics.median(a / b for a, b in zip(timed.ours, timed.peer, strict=True))
-        yield (
-            f"ours {compute}, one text of {words + 2} tokens, ms | {mine[0] * 1e3:.2f}, p99 "
-            f"{mine[1] * 1e3:.2f} (ONNX Runtime {theirs[0] * 1e3:.2f}, p99 {theirs[1] * 1e3:.2f})"
-            f" | takes {share:.2f} of its time |"
-        )
-
-
-def theirs(base: Peer, texts: list[str], wide: Vectors, kind: str) -> str:
-    """Compare another peer with ONNX Runtime in float32."""
-    other = peer(kind)
-    timed = pairs(lambda: other.encode(texts), lambda: base.encode(texts))
-    alike = cosines(other.vectors(texts), wide)
-    line = f"{kind} ({other.versions}) | {len(texts) / statistics.median(timed.ours):.0f} | {timed}"
-    other.close()
-    return f"{line} | {alike}"
-
-
-def table(server: Server, count: int, kinds: Sequence[str]) -> Iterator[str]:
-    """Yield the rows, over fortunes or, where they are missing, descriptions."""
-    base = peer("onnx-float32")
-    with server.connect() as connection:
-        connection.execute("create table doc (id integer, body text)")
-        texts = fortunes(count) or descriptions(connection, count)
-        fill(connection, texts)
-        rate = len(texts) / statistics.median(seconds(lambda: base.encode(texts)) for _ in range(3))
-        yield f"onnx-float32 ({base.versions}) | {rate:.0f} | 1 |"
-        for compute in ("float32", "bfloat16"):
-            yield from ours(server, connection, base, texts, compute)
-            yield from latencies(connection, base, compute)
-        set_compute(connection, "float32")
-        wide = encoded(connection, texts)
-        for kind in kinds:
-            yield theirs(base, texts, wide, kind)
+def latency(ours: Ours, model: Path) -> Section:
+    """Time single texts by turns, ours over the socket, from text to vector on both sides."""
+    ours.fill([])
+    base, found = peer(model, "onnx-float32", "minilm"), []
+    for compute in COMPUTE:
+        ours.set_compute(compute)
+        for words in (2, 10, 40):
+            text = " ".join(["round"] * words)
+            base.encode([text]), ours.one(text)
+            pairs = [single(ours, base, f"{text} {i}") for i in range(SINGLES)]
+            found.append(
+                {
+                    "name": f"ours {compute}, {words + 3} tokens",
+                    "ours": percentiles([mine for mine, _ in pairs]),
+                    "peer": percentiles([theirs for _, theirs in pairs]),
+                    "share": statistics.median(mine / theirs for mine, theirs in pairs),
+                }
+            )
     base.close()
+    return {"rows": found}
 
 
-def main(count: int, kinds: Sequence[str]) -> None:
-    """Print the table."""
+def single(ours: Ours, base: Peer, text: str) -> tuple[float, float]:
+    """Time one text: ours, the peer's."""
+    return seconds(lambda: ours.one(text)), base.encode([text])
+
+
+def measure(
+    running: Server, wanted: Callable[[str], bool], keep: Callable[[str, Section], None]
+) -> None:
+    """Measure the sections that are wanted, and keep each as soon as it is done."""
+    with running.connect() as connection:
+        ours = Ours(running, connection, "minilm", 384)
+        kinds = {"fortunes": fortunes(TEXTS), "descriptions": descriptions(connection, TEXTS)}
+        if wanted("latency"):
+            keep("latency", latency(ours, model_directory()))
+        for kind, texts in kinds.items():
+            if texts and wanted(kind):
+                keep(kind, throughput(ours, model_directory(), "minilm", texts))
+        ours.close()
+        if wanted("bert-base"):
+            folder = random_bert.folder(MODELS / "bert-base", model_directory())
+            load(connection, str(folder), name="base")
+            base = Ours(running, connection, "base", 768)
+            texts = (kinds["fortunes"] or kinds["descriptions"])[:BASE_TEXTS]
+            keep("bert-base", throughput(base, folder, "bert-base", texts, 1))
+
+
+def table(found: dict[str, Section]) -> str:
+    """Write what was found as Markdown."""
+    lines = []
+    for name, section in found.items():
+        lines += latency_table(section) if name == "latency" else rate_table(name, section)
+    return "\n".join(lines)
+
+
+def rate_table(name: str, section: Section) -> list[str]:
+    """Write a section of texts per second."""
+    columns = "texts/s | times ONNX Runtime float32 | cosine: lowest, mean"
+    lines = ["", f"| {name}, {section['texts']} texts | {columns} |", "|---|---|---|---|"]
+    for row in (Row(**row) for row in section["rows"]):
+        ratio = statistics.median(row.ratios)
+        spread = f"{ratio:.2f} ({min(row.ratios):.2f} to {max(row.ratios):.2f})"
+        near = f"{row.cosine[0]:.5f}, {row.cosine[1]:.5f}" if row.cosine else ""
+        lines.append(f"| {row.name} | {row.rate:.0f} | {spread} | {near} |")
+    return [*lines, "", section["conditions"]]
+
+
+def latency_table(section: Section) -> list[str]:
+    """Write a section of latencies."""
+    head = "| one text | ours, ms, median and p99 | ONNX Runtime float32 | ours takes |"
+    lines = ["", head, "|---|---|---|---|"]
+    for row in section["rows"]:
+        times = (f"{a * 1e3:.2f}, {b * 1e3:.2f}" for a, b in (row["ours"], row["peer"]))
+        lines.append(f"| {row['name']} | {' | '.join(times)} | {row['share']:.2f} of its time |")
+    return [*lines, "", section["conditions"]]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure what is missing or asked for, and write the tables and the plot."""
+    named = [argument for argument in arguments if argument != "--again"]
+    fresh = "--again" in arguments or not RESULTS.exists()
+    found: dict[str, Section] = {} if fresh else json.loads(RESULTS.read_text())
+
+    def wanted(name: str) -> bool:
+        return name in named if named else name not in found
+
+    def keep(name: str, section: Section) -> None:
+        found[name] = {**section, "conditions": conditions()}
+        RESULTS.write_text(json.dumps(found, indent=1))
+        RESULTS.with_suffix(".md").write_text(table(found).strip() + "\n")
+        print(f"{name}: done", file=sys.stderr)
+
     with server() as running:
-        print("| what | texts/s | ratio to ONNX Runtime float32 | cosine: lowest, mean |")
-        print("|---|---|---|---|")
-        for row in table(running, count, kinds):
-            print(f"| {row} |", flush=True)
+        measure(running, wanted, keep)
+    print(RESULTS.with_suffix(".md").read_text())
+    drawn = RESULTS.with_suffix(".svg")
+    subprocess.run([PYTHON, plot.__file__, str(RESULTS), str(drawn)], check=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000, sys.argv[2:] or KINDS)
+    main(sys.argv[1:])

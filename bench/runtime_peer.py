@@ -1,8 +1,9 @@
 """Fast runtimes as processes of their own, each at its best: length-sorted batches, fused graphs.
 
 Run by `Peer` with the interpreter of build/bench: `runtime_peer.py MODEL KIND FOLDER`. KIND is one
-of onnx-float32, onnx-int8 (dynamic), torch-float32, torch-bfloat16, ctranslate2-float32 and
-ctranslate2-int8; converted models are kept in FOLDER. Speaks as `peer.py` does.
+of onnx-float32, onnx-int8 (dynamic), torch-float32, torch-bfloat16, ctranslate2-float32,
+ctranslate2-int8, sentence-float32 and sentence-bfloat16 (sentence-transformers); converted models
+are kept in FOLDER. Speaks as `peer.py` does.
 """
 
 import json
@@ -10,11 +11,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+Encode = Callable[[Sequence[str], int], Any]  # texts, batch -> vectors
 States = Callable[[Any, Any], Any]  # ids [b, n], mask [b, n] -> last hidden states [b, n, hidden]
 THREADS = int(os.environ.get("BENCH_THREADS", os.cpu_count() or 1))
 
@@ -114,7 +117,25 @@ def ctranslate2_states(model: Path, folder: Path, form: str) -> tuple[States, st
     return states, f"CTranslate2 {ctranslate2.__version__}"
 
 
-def open_kind(model: Path, kind: str, folder: Path) -> tuple[States, str]:
+def sentence_encode(model: Path, form: str) -> tuple[Encode, str]:
+    """Open the model in sentence-transformers, which sorts and pads by itself."""
+    import sentence_transformers
+    import torch
+
+    torch.set_num_threads(THREADS)
+    options = {"dtype": getattr(torch, form)}
+    loaded = sentence_transformers.SentenceTransformer(
+        str(model), device="cpu", model_kwargs=options
+    )
+
+    def encode(texts: Sequence[str], batch: int) -> Any:
+        found = loaded.encode(list(texts), batch_size=batch, show_progress_bar=False)
+        return np.asarray(found, np.float32)
+
+    return encode, f"sentence-transformers {sentence_transformers.__version__}"
+
+
+def open_states(model: Path, kind: str, folder: Path) -> tuple[States, str]:
     """Open the model in the library and the precision that `kind` names."""
     library, _, form = kind.partition("-")
     if library == "onnx":
@@ -122,6 +143,19 @@ def open_kind(model: Path, kind: str, folder: Path) -> tuple[States, str]:
     if library == "torch":
         return torch_states(model, form == "bfloat16")
     return ctranslate2_states(model, folder, form)
+
+
+def open_kind(model: Path, kind: str, folder: Path) -> tuple[Encode, str]:
+    """Open the model, ready to make vectors of texts."""
+    from tokenizers import Tokenizer
+
+    if kind.startswith("sentence-"):
+        return sentence_encode(model, kind.partition("-")[2])
+    states, versions = open_states(model, kind, folder)
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(256)
+    return partial(encode, states, tokenizer), versions
 
 
 def encode(states: States, tokenizer: Any, texts: Sequence[str], batch: int) -> Any:
@@ -146,21 +180,16 @@ def encode(states: States, tokenizer: Any, texts: Sequence[str], batch: int) -> 
 
 def main(model: Path, kind: str, folder: Path) -> None:
     """Answer commands until the input ends."""
-    from tokenizers import Tokenizer
-
     folder.mkdir(parents=True, exist_ok=True)
     answer = os.fdopen(os.dup(1), "w")  # exporters print to the standard output
     os.dup2(2, 1)
-    states, versions = open_kind(model, kind, folder)
-    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(256)
+    compute, versions = open_kind(model, kind, folder)
     for line in sys.stdin:
         command = json.loads(line)
         result: Any = f"{versions}, {THREADS} threads"
         if command:
             begin = time.perf_counter()
-            vectors = encode(states, tokenizer, command["texts"], command["batch"])
+            vectors = compute(command["texts"], command["batch"])
             seconds = time.perf_counter() - begin
             result = vectors.tolist() if command.get("vectors") else seconds
         print(json.dumps(result), file=answer, flush=True)

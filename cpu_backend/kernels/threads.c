@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #endif
 
-enum { SPINS = 400, STACK_BYTES = 512 * 1024 };
+enum { SPIN_NANOSECONDS = 50000, STACK_BYTES = 512 * 1024 };
 
 static const struct timespec MILLISECOND = {0, 1000000};
 
@@ -36,15 +36,23 @@ void wake_all(_Atomic uint32_t *word) {
 #endif
 }
 
-void spin_on(_Atomic uint32_t *word, uint32_t value) {
-    for (int i = 0; i < SPINS && atomic_load_explicit(word, memory_order_acquire) == value; i++)
+static void relax(void) {
 #if defined(__x86_64__)
-        __builtin_ia32_pause();
+    __builtin_ia32_pause();
 #elif defined(__aarch64__)
-        __asm__ volatile("isb");
-#else
-        (void)0;
+    __asm__ volatile("isb");
 #endif
+}
+
+/* To be woken takes as long as a step of a short text: those who are not alone do not come here. */
+void spin_on(_Atomic uint32_t *word, uint32_t value) {
+    const int64_t end = now() + SPIN_NANOSECONDS;
+    do {
+        for (int i = 0; i < 32; i++) {
+            if (atomic_load_explicit(word, memory_order_acquire) != value) return;
+            relax();
+        }
+    } while (now() < end);
 }
 
 static struct {

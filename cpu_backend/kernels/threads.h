@@ -12,7 +12,7 @@ enum { MOST_THREADS = 64 };
 void wait_on(_Atomic uint32_t *word, uint32_t value);
 void wake_all(_Atomic uint32_t *word);
 
-/* Spin for some microseconds while *word is `value`. */
+/* Spin while *word is `value`, for as long as it is cheaper than being woken. */
 void spin_on(_Atomic uint32_t *word, uint32_t value);
 
 /* What the threads of the pool are to do: `run(what, rank)` by the ranks 1 .. members - 1, once for
