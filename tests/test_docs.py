@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from pageformer.cli import app
 from pageformer.loader.load import load
+from pageformer.loader.tasks.add import Source, add
 
 ROOT = Path(__file__).parents[1]
 NUMBER = r"-?\d+\.\d+"
@@ -27,6 +28,8 @@ TINY = {
     "photos": "vit-labels",
     "colbert": "late-bert",
 }
+# The tasks that the pages ask, by model.
+TASKS = {"legal": ("reviews", "peft/bert-sequence/lora")}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -46,6 +49,10 @@ def test_every_statement_runs_and_answers_as_shown(
         if any(f"'{name}'" in statement for statement in statements for name in TINY):
             for name, tiny in TINY.items():
                 load(connection, str(tiny_kind(tiny).write(tiny, tmp_path)), name=name)
+        for name, (model, saved) in TASKS.items():
+            if any(f"task => '{name}'" in statement for statement in statements):
+                directory = ROOT / "tests" / "reference" / "tasks" / saved
+                add(connection, Source(str(directory)), model=model, name=name)
         for statement, shown in zip(statements, outputs(page), strict=True):
             cursor = connection.execute(statement)  # type: ignore[arg-type]
             if shown is not None:
@@ -64,8 +71,8 @@ def tiny_kind(name: str) -> ModuleType:
 def test_every_function_of_the_reference_has_an_example() -> None:
     page = ROOT / "docs" / "sql.md"
     documented = set(re.findall(r"^\| (?:.*?, )?`(\w+)\(", page.read_text(), re.M))
-    # They want a column that `embed` filled, or a task; tests of their own call them.
-    documented -= {"same_space", "deploy_task", "drop_task"}
+    # It wants a column that `embed` filled; tests of its own call it.
+    documented -= {"same_space"}
     examples = "\n".join(statement for page in PAGES for statement in blocks(page, "sql"))
     assert {n for n in documented if not re.search(rf"\b{n}\(", examples)} == set()
 
