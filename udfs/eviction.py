@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 # How often a version will be asked for is guessed from its past, which each guess forgets at a
 # speed of its own (half-lives in requests): none suits steady favourites, new ones and scans.
 HALF_LIVES = (0.5, 2.0, 8.0, 32.0, 128.0, 512.0)
+FADES = tuple(exp2(-1 / half_life) for half_life in HALF_LIVES)  # with each request
 UNEXPECTED = 0.01  # of each guess is left for what it does not foresee
 DEALT_ANEW = 0.02  # of the trust, with each request: no guess is out for good
 HEAD = 1 + len(HALF_LIVES)  # numbers: requests so far; the trust in each guess
@@ -62,23 +63,24 @@ class Forecast:
 
     def count(self, version: int) -> None:
         """Count a request for the version in slot `version`."""
-        shares, trust = self._shares(version), self._trust()
+        counts, trust = self._counts(version), self._trust()
+        shares = self._shares(counts)
         foretold = [
             t * (UNEXPECTED + (1 - UNEXPECTED) * s) for t, s in zip(trust, shares, strict=True)
         ]
         total = sum(foretold)
         for k, part in enumerate(foretold):
             self._numbers[1 + k] = (1 - DEALT_ANEW) * part / total + DEALT_ANEW / len(foretold)
-        counts = self._counts(version)
         slot = HEAD + SLOT * version
         self._numbers[0] += 1
         self._numbers[slot] = self.requests
-        for k, half_life in enumerate(HALF_LIVES):
-            self._numbers[slot + 1 + k] = counts[k] * exp2(-1 / half_life) + 1
+        for k, fade in enumerate(FADES):
+            self._numbers[slot + 1 + k] = counts[k] * fade + 1
 
     def rate(self, version: int) -> float:
         """Return the version's share of the requests to come, from 0 to 1."""
-        return sum(t * s for t, s in zip(self._trust(), self._shares(version), strict=True))
+        shares = self._shares(self._counts(version))
+        return sum(t * s for t, s in zip(self._trust(), shares, strict=True))
 
     def used(self, version: int) -> float:
         """Return the number of the request that asked for the version last; 0: none."""
@@ -101,8 +103,10 @@ class Forecast:
         counts = self._numbers[slot + 1 : slot + SLOT]
         return [c * exp2(-age / h) for c, h in zip(counts, HALF_LIVES, strict=True)]
 
-    def _shares(self, version: int) -> list[float]:
-        """Return the version's share of all requests, as each guess remembers them."""
-        totals = ((1 - exp2(-self.requests / h)) / (1 - exp2(-1 / h)) for h in HALF_LIVES)
-        counts = self._counts(version)
-        return [c / total if total else 0.0 for c, total in zip(counts, totals, strict=True)]
+    def _shares(self, counts: list[float]) -> list[float]:
+        """Return a version's share of all requests, as each guess remembers them."""
+        requests = self.requests
+        if not requests:
+            return [0.0] * len(counts)
+        each = zip(counts, HALF_LIVES, FADES, strict=True)
+        return [c * (1 - fade) / (1 - exp2(-requests / h)) for c, h, fade in each]

@@ -74,7 +74,8 @@ class Usage:
         if not self._folder.has(NAME):  # nobody has counted yet
             return {}
         self._map()
-        forecast, versions = self._forecast, map(self._version, range(VERSIONS))
+        forecast, records = self._forecast, bytes(self._cells[RECORDS:])
+        versions = (records[start : start + 32] for start in range(0, len(records), 8 * RECORD))
         return {
             version: Standing(forecast.rate(slot), forecast.used(slot))
             for slot, version in enumerate(versions)
