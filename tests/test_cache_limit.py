@@ -89,6 +89,7 @@ def test_a_version_that_does_not_fit_is_streamed_to_the_same_vectors(
         streamed = answers(all_families, model)
         assert np.abs(streamed - whole).max() < 2e-6 * max(1, np.abs(whole).max())
         assert all_families.mapped() == {}  # nothing stays open
+        assert all_families.run("select pageformer.preload(%s)", model) == [(0,)]
 
 
 def load_versions(dsn: str, folder: Path, names: tuple[str, ...]) -> None:

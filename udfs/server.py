@@ -126,8 +126,11 @@ def count_tokens(input: str | None, model: str | None) -> int | None:
 
 @spi.boundary
 def preload(model: str | None) -> int:
-    """Map all pages of a model, reading them from their tables where needed; count them."""
-    return len(versions.ready(versions.resolve(model)).pages)
+    """Map all pages of a model, reading them from their tables where needed; count them.
+
+    None are mapped of a model that does not fit into the cache.
+    """
+    return versions.ready(versions.resolve(model)).mapped
 
 
 @spi.boundary

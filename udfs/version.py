@@ -136,6 +136,11 @@ class Version:
         """Count the bytes of memory that its pages are mapped to."""
         return sum(view.nbytes for view in [*self._views, *self._made_views])
 
+    @property
+    def mapped(self) -> int:
+        """Count the pages that are mapped: all of them, or none of a version that is streamed."""
+        return len(self._held)
+
     def is_sound(self) -> bool:
         """Tell whether the mapped pages are still what they were; False: open the version again."""
         pages, views = [*self._held, *self._made], [*self._views, *self._made_views]
