@@ -1,6 +1,7 @@
 """The database that the process serves, met only where something must be read."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from psycopg.rows import dict_row
 from pageformer.errors import MissingGrant, ServerUnready
 from pageformer.udfs import named_queries
 from pageformer.udfs.page_cache import PageCache
+from pageformer.udfs.room import limit_of, policy_of
 from pageformer.udfs.version import Rows, read_blocks, read_page
 
 QUERIES = named_queries.read("pageformer.udfs", "queries.sql")
@@ -25,9 +27,11 @@ class Place:
 
     database: int
     name: str
-    cache_folder: str
     data_directory: str
     backend: str
+    cache_folder: str
+    cache_limit: str
+    cache_policy: str
 
 
 class Database:
@@ -81,6 +85,8 @@ class Database:
             lambda: None,
             lambda message: None,
             lambda names: read_blocks(rows, names),
+            limit_of(place.cache_limit),
+            policy_of(place.cache_policy),
         )
 
     def _connect(self) -> psycopg.Connection[Any]:
@@ -95,6 +101,36 @@ class Database:
                 hint="grant pageformer_reader to it, or connect as another with --dsn",
             ) from error
         return connection
+
+
+class Reader:
+    """Run queries over a connection that is there while work is done that may need it.
+
+    Work may come again later: a version that does not fit into the page cache reads its layers one
+    after another.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.RLock()
+        self._rows: Rows | None = None
+
+    def __call__(self, name: str, *arguments: object) -> list[dict[str, Any]]:
+        """Run a query of udfs/queries.sql."""
+        if self._rows is None:
+            raise ServerUnready("this is read while `during` runs only")
+        return self._rows(name, *arguments)
+
+    def during(self, work: Callable[[], Any]) -> Any:
+        """Do some work that may read."""
+        with self._lock:
+            if self._rows is not None:
+                return work()
+            with self._database.reading() as self._rows:
+                try:
+                    return work()
+                finally:
+                    self._rows = None
 
 
 def one_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pageformer.errors import PageformerError
-from pageformer.serving.database import Database, Place, one_line
+from pageformer.serving.database import Database, Place, Reader, one_line
 from pageformer.serving.timings import Timings, measure
 from pageformer.udfs.encoding import LocalEncoder
 from pageformer.udfs.version import Version
@@ -129,14 +129,19 @@ class Shelf:
                 self._measure(held)
 
     def _open(self, key: Key) -> Held:
-        hash, compute = key
-        with self._database.reading() as rows:
-            found = rows("version_of_hash", hash)
+        reader = Reader(self._database)
+
+        def work() -> Held:
+            hash, compute = key
+            found = reader("version_of_hash", hash)
             if not found:
                 raise NotThere("no such version is committed")
-            cache = self._database.cache(self._place, rows)
-            version = Version(rows, found[0]["id"], cache, self._backend, compute)
+            cache = self._database.cache(self._place, reader)
+            version = Version(reader, found[0]["id"], cache, self._backend, compute, reader.during)
             return Held(version, version.encoder, version.encoder.alone())
+
+        held: Held = reader.during(work)
+        return held
 
     def _put(self, key: Key, held: Held) -> None:
         with self._lock:

@@ -169,3 +169,16 @@ def test_a_second_process_for_the_same_database_is_refused(
 ) -> None:
     with serving(cluster, models) as second:
         assert second.said == "error: another process serves this database"
+
+
+def test_a_version_that_does_not_fit_into_the_page_cache_is_served(
+    cluster: Cluster, database: str, minilm_dir: Path
+) -> None:
+    with psycopg.connect(database, autocommit=True) as session:
+        load(session, str(minilm_dir), name="minilm")
+        own = session.execute(QUERY, ["a"]).fetchone()
+        session.execute("update pageformer.setting set value = '60MB' where name = 'cache_limit'")
+        set_executor(database, "serve")
+        with serving(cluster, database):
+            assert session.execute(QUERY, ["a"]).fetchone() == own
+            assert session.execute(QUERY, ["a"]).fetchone() == own

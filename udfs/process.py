@@ -3,21 +3,21 @@
 import os
 from typing import Any
 
-from pageformer.udfs import spi
+from pageformer.udfs import spi, versions
 
 
 @spi.boundary
-def serving_place() -> list[tuple[int, str, str, str, str]]:
+def serving_place() -> list[tuple[Any, ...]]:
     """Return where the process of this database listens, and the backend that the owner chose."""
-    settings = {row["name"]: row["value"] for row in spi.as_owner(lambda: spi.rows("settings"))}
+    settings = spi.as_owner(versions.read_settings)
     [database] = spi.rows("database")
     return [
         (
             database["oid"],
             database["name"],
-            settings["cache_folder"],
             os.getcwd(),  # a backend's is its cluster's data directory
             settings["backend"],
+            *versions.cache_settings(settings),
         )
     ]
 

@@ -36,7 +36,8 @@ select name, value from pageformer.setting
 select oid::bigint, datname::text as name from pg_catalog.pg_database where datname = pg_catalog.current_database()
 
 -- name: serving_place
-select database, name, cache_folder, data_directory, backend from pageformer.serving_place()
+select database, name, data_directory, backend, cache_folder, cache_limit, cache_policy
+from pageformer.serving_place()
 
 -- name: usable_versions
 select distinct on (v.hash) pg_catalog.encode(v.hash, 'hex') as hash, m.name as model, v.label

@@ -2,7 +2,8 @@
 
 create or replace function pageformer.serving_place()
 returns table (
-    database bigint, name text, cache_folder text, data_directory text, backend text
+    database bigint, name text, data_directory text, backend text, cache_folder text,
+    cache_limit text, cache_policy text
 )
 language plpython3u stable parallel unsafe cost 10000 rows 1
 set search_path = pg_catalog, pageformer, pg_temp
