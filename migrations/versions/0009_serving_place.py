@@ -14,5 +14,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it again, for the one before."""
-    run("0009_serving_place.up.sql")
+    """Do nothing: a downgrade drops all functions first."""

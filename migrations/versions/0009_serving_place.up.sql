@@ -1,1 +1,7 @@
-drop function if exists pageformer.serving_place();
+do $$
+begin
+    if pg_catalog.to_regprocedure('pageformer.serving_place()') is not null then
+        drop function pageformer.serving_place();
+    end if;
+end
+$$;
