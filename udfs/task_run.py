@@ -30,6 +30,7 @@ from pageformer.udfs.task import TABLE, ArrayName, TaskConfig
 from pageformer.udfs.task_array import TaskArray
 
 HEAD_SIDE = 32  # of the blocks that a head's weights are cut into
+EVERY_ROW = (1 << 31) - 1  # a C int: where a term ends that edits all rows
 Parts = dict[str, Any]
 
 
@@ -70,7 +71,7 @@ class Task:
         make = self.model.operators.array
         matrices = {n: a for n, a in self.tensors.items() if a.ndim == 2}
         vectors = {n: make(a) for n, a in self.tensors.items() if a.ndim == 1}
-        every = {s: [Term(0, 1 << 31, e)] for s, e in self.edits.items() if s.startswith("head.")}
+        every = {s: [Term(0, EVERY_ROW, e)] for s, e in self.edits.items() if s.startswith("head.")}
         return replace(
             self.model,
             config=replace(self.model.config, head=self.head),

@@ -1,5 +1,6 @@
 """Make tasks with PEFT and record what it computes with them; run by `record_tasks.py`."""
 
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -83,6 +84,20 @@ CASES: dict[str, Case] = {
         "bert-sequence",
         lora(target_modules=["key"], modules_to_save=["LayerNorm", "intermediate.dense"]),
     ),
+    "lora-dense": Case("bert-sequence", lora(target_modules=["query", "dense"], use_dora=True)),
+    "lora-tables": Case(
+        "bert-sequence",
+        lora(
+            target_modules=["value"],
+            modules_to_save=["word_embeddings", "token_type_embeddings", "key"],
+        ),
+    ),
+    "ia3-dense": Case(
+        "bert-sequence",
+        IA3Config(
+            task_type="SEQ_CLS", target_modules=["query", "dense"], feedforward_modules=["dense"]
+        ),
+    ),
     "lora-regression": Case(
         "bert-sequence",
         lora(target_modules=QV),
@@ -124,6 +139,28 @@ CASES: dict[str, Case] = {
         "bert-mean", PromptTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=4)
     ),
     "roberta-lora": Case("roberta-sequence", lora(target_modules="all-linear", lora_bias=True)),
+    "roberta-dora": Case(
+        "roberta-sequence",
+        lora(target_modules="all-linear", use_dora=True, use_rslora=True, bias="all"),
+    ),
+    "roberta-tokens": Case(
+        "roberta-tokens", lora(task_type="TOKEN_CLS", target_modules=["query", "key", "value"])
+    ),
+    "roberta-ln": Case(
+        "roberta-sequence", LNTuningConfig(task_type="SEQ_CLS", target_modules=["LayerNorm"])
+    ),
+    "roberta-features": Case(
+        "roberta-mean", lora(task_type=None, target_modules="all-linear", lora_alpha=8)
+    ),
+    "distilbert-ia3": Case(
+        "distilbert-sequence",
+        IA3Config(
+            task_type="SEQ_CLS",
+            target_modules=["k_lin", "v_lin", "lin2"],
+            feedforward_modules=["lin2"],
+            modules_to_save=["pre_classifier"],
+        ),
+    ),
     "roberta-ia3": Case(
         "roberta-sequence",
         IA3Config(
@@ -160,6 +197,8 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, case) in enumerate(CASES.items()):
+            if sys.argv[1:] and name not in sys.argv[1:]:
+                continue
             directory = Path(folder) / case.base
             if not directory.exists():
                 tiny_models.write(case.base, Path(folder))
@@ -182,7 +221,7 @@ def record(name: str, case: Case, directory: Path, seed: int) -> None:
 def opened(case: Case, directory: Path, seed: int) -> Any:
     """Open the base, its new layers being drawn the same way every time."""
     torch.manual_seed(1000 + seed)
-    cls = CLASSES[str(case.config.task_type).rpartition(".")[2]]
+    cls = CLASSES.get(str(case.config.task_type).rpartition(".")[2], AutoModel)
     options = {"dtype": torch.float32, **case.model}
     return cls.from_pretrained(str(directory), **options).eval()
 
