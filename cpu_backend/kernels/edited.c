@@ -97,6 +97,10 @@ static void strip(void *what, int unit, int rank) {
     call->variant->edited_strip(&call->product, unit);
 }
 
+static ptrdiff_t turned_floats(int rows, int depth) {
+    return (ptrdiff_t)((rows + LINES - 1) / LINES * LINES) * depth;
+}
+
 /* Segments of runs, with room for what they prepare; how many need that, or -1. */
 static int set_segments(struct call *call, const struct run *runs, int count, int depth,
                         struct linear_segment *segments) {
@@ -108,9 +112,9 @@ static int set_segments(struct call *call, const struct run *runs, int count, in
         const struct linear_edits *edits = segments[i].edits = linear_edits_in(runs[i].edits);
         if (!edits) return -1;
         const int rows = runs[i].stop - runs[i].start;
-        segments[i].lines = (rows + 15) / 16 * 16;
+        segments[i].depth = depth;
         if (edits->up) floats += (size_t)rows * (size_t)edits->rank_stride;
-        if (edits->starts) floats += (size_t)depth * (size_t)segments[i].lines;
+        if (edits->starts) floats += (size_t)turned_floats(rows, depth);
         prepared += edits->up || edits->starts;
     }
     float *memory = prepared ? room(call, floats * sizeof(float)) : NULL;
@@ -121,7 +125,7 @@ static int set_segments(struct call *call, const struct run *runs, int count, in
         segments[i].reduced = memory;
         if (edits->up) memory += (segments[i].stop - segments[i].start) * edits->rank_stride;
         segments[i].turned = memory;
-        if (edits->starts) memory += (ptrdiff_t)depth * segments[i].lines;
+        if (edits->starts) memory += turned_floats(segments[i].stop - segments[i].start, depth);
     }
     return prepared;
 }

@@ -125,36 +125,38 @@ static void strip_products(const struct edited_product *p, int strip_index) {
     }
 }
 
-/* What the entries of one column give to `lines` rows, for up to four vectors of them. */
-INLINE void sum_entries(const int vectors, const struct linear_segment *segment, int col, int line,
-                        float *sums) {
-    const struct linear_edits *edits = segment->edits;
-    vec sum[4] = {0};
+/* What the entries of one column give to LINES rows, or to `vectors` vectors of them. */
+INLINE void sum_entries(const int vectors, const struct linear_edits *edits, int col,
+                        const float *turned, float *sums) {
+    vec sum[LINES / VECTOR] = {0};
     for (int e = edits->starts[col]; e < edits->starts[col + 1]; e++) {
-        const float *x = segment->turned + (ptrdiff_t)edits->indices[e] * segment->lines + line;
+        const float *x = turned + (ptrdiff_t)edits->indices[e] * LINES;
         for (int v = 0; v < vectors; v++) sum[v] += edits->values[e] * load(x + v * VECTOR);
     }
     for (int v = 0; v < vectors; v++) store(sums + v * VECTOR, sum[v]);
 }
 
+/* y += x S for a strip, LINES rows at a time: sums lie by columns, and are turned round again. */
 static void add_sparse(const struct linear_segment *segment, int col, int cols, float *y,
                        ptrdiff_t y_stride) {
-    const int count = segment->stop - segment->start;
-    const int end = cols - col < STRIP ? cols - col : STRIP;
-    float sums[4 * VECTOR];
-    for (int line = 0; line < count; line += 4 * VECTOR)
+    const struct linear_edits *edits = segment->edits;
+    const int depth = segment->depth, end = cols - col < STRIP ? cols - col : STRIP;
+    if (edits->starts[col] == edits->starts[col + end]) return;
+    float sums[STRIP * LINES] = {0}, rows[LINES * STRIP];
+    for (int line = 0, left; (left = segment->stop - segment->start - line) > 0; line += LINES) {
+        const float *turned = segment->turned + (ptrdiff_t)line * depth;
         for (int c = 0; c < end; c++) {
-            if (segment->edits->starts[col + c] == segment->edits->starts[col + c + 1]) continue;
-            const int left = (count - line + VECTOR - 1) / VECTOR;
-            switch (left) {
-            case 1: sum_entries(1, segment, col + c, line, sums); break;
-            case 2: sum_entries(2, segment, col + c, line, sums); break;
-            case 3: sum_entries(3, segment, col + c, line, sums); break;
-            default: sum_entries(4, segment, col + c, line, sums);
-            }
-            for (int r = 0; r < count - line && r < 4 * VECTOR; r++)
-                y[(line + r) * y_stride + c] += sums[r];
+            if (left <= LINES / 2) sum_entries(LINES / 2 / VECTOR, edits, col + c, turned, sums + c * LINES);
+            else sum_entries(LINES / VECTOR, edits, col + c, turned, sums + c * LINES);
         }
+        if (left > LINES) left = LINES;
+        turn((const uint32_t *)sums, LINES, STRIP, left, (uint32_t *)rows, STRIP, STRIP);
+        for (int r = 0; r < left; r++)
+            for (int c = 0; c < STRIP; c += VECTOR) {
+                float *at = y + (line + r) * y_stride + c;
+                store(at, load(at) + load(rows + r * STRIP + c));
+            }
+    }
 }
 
 /* Part of a vector of `cols` elements, zeros behind them. */
@@ -211,10 +213,10 @@ static void prepare_segment(const struct linear_segment *segment, const float *x
     if (edits->up)
         flat_product(count, x, depth, edits->down, edits->rank_stride, depth,
                      (int)edits->rank_stride, 0, segment->reduced, edits->rank_stride);
-    if (!edits->starts) return;
-    for (int r = 0; r < count; r++)
-        for (int k = 0; k < depth; k++)
-            segment->turned[(ptrdiff_t)k * segment->lines + r] = x[(ptrdiff_t)r * depth + k];
+    for (int line = 0; edits->starts && line < count; line += LINES)
+        turn((const uint32_t *)(x + (ptrdiff_t)line * depth), depth,
+             count - line < LINES ? count - line : LINES, depth,
+             (uint32_t *)(segment->turned + (ptrdiff_t)line * depth), LINES, LINES);
 }
 
 /* -- where sub-layers end --------------------------------------------------------------------- */

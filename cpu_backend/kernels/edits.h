@@ -17,14 +17,16 @@ struct linear_edits {
     ptrdiff_t rank_stride, out_stride, kept_stride;
 };
 
+enum { LINES = 64 }; /* rows of x that are turned round together */
+
 /* The rows [start, stop) of a batch; edits NULL: no task has them. What is computed of x once, for
- * all strips: x down, and x turned round, in rooms of `lines` rows or columns. */
+ * all strips: x down, and x turned round, LINES of its rows after another. */
 struct linear_segment {
     int start, stop;
     const struct linear_edits *edits;
     float *reduced;  /* [stop - start, rank_stride] */
-    float *turned;   /* [in, lines] */
-    int lines;
+    float *turned;   /* [rows / LINES, in, LINES] */
+    int depth;
 };
 
 /* y = activation(x W + bias) + residual, as segments that cover all rows have it. */
