@@ -11,9 +11,10 @@ import orjson
 from pageformer.errors import NotBuilt
 from pageformer.udfs import encoder
 from pageformer.udfs.blocks import Array
+from pageformer.udfs.cuts import Cost, Request
 from pageformer.udfs.encoding import Pulse
 from pageformer.udfs.model import Model
-from pageformer.udfs.plan import Cost, Request, plan
+from pageformer.udfs.plan import plan
 from pageformer.udfs.task_run import Task, tasked
 
 Tasks = Sequence[Task | None] | None
