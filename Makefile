@@ -1,5 +1,5 @@
 # Two commands do all the set-up themselves: `make demo` and `make test`.
-.PHONY: setup demo test check soak bench clean
+.PHONY: setup demo test check soak bench bench-peers sanitize clean
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
 rooms := migrations loader dedup udfs cpu_backend gpu_backend serving
@@ -24,6 +24,25 @@ soak: setup
 
 bench: setup build/bench/installed
 	@$(python) -m bench
+
+# Every precision beside every fast runtime; goes on where it was stopped.
+bench-peers: setup build/bench/installed
+	@$(python) -m bench.peers
+
+# The kernels under AddressSanitizer and UBSan: property tests of every variant that this machine has.
+sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+kernel_sources = $(shell $(python) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['tool']['setuptools']['ext-modules'][0]['sources'])")
+
+sanitize: setup
+	@rm -rf build/sanitize && mkdir -p build/sanitize/pageformer/cpu_backend
+	@ln -s $(CURDIR)/pageformer/* $(addprefix $(CURDIR)/,$(filter-out cpu_backend,$(wildcard $(rooms)))) build/sanitize/pageformer/
+	@cp cpu_backend/*.py build/sanitize/pageformer/cpu_backend/
+	@gcc -std=gnu11 -O1 -g -shared -fPIC -pthread $(sanitizers) \
+	    -I$$($(python) -c 'import sysconfig; print(sysconfig.get_path("include"))') $(kernel_sources) -lm \
+	    -o build/sanitize/pageformer/cpu_backend/_kernels.so
+	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize .venv/bin/pytest \
+	    tests/test_cpu_encoder.py tests/test_cpu_text.py tests/test_operators.py $(PYTEST)
 
 # The peers and their libraries stand in an environment of their own.
 build/bench/installed: bench/requirements.txt
