@@ -123,7 +123,7 @@ def test_virtual_tokens_are_tokens_in_front(model: Model) -> None:
 def test_a_prefix_of_what_other_tokens_say_stands_for_them(model: Model) -> None:
     """Keys and values of a sequence's own beginning, in a model of one layer's depth."""
     [ids] = sequences(model, (9,))
-    layer = model.layers[0]
+    layer = model.layer(0)
     x = encoder.embeddings(model, encoder.join([ids]))
     keys, values = (encoder.plain(model, p, x)[:4] for p in (layer.key, layer.value))
     q, k, v = (encoder.plain(model, p, x) for p in (layer.query, layer.key, layer.value))

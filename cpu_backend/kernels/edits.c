@@ -125,6 +125,13 @@ static void strip_products(const struct edited_product *p, int strip_index) {
     }
 }
 
+/* to [cols, width] = from [rows, cols] turned round; compiled once, for any numbers. */
+static __attribute__((noinline, noclone)) void turn_block(const float *from, ptrdiff_t stride,
+                                                          int rows, int cols, float *to,
+                                                          int width) {
+    turn((const uint32_t *)from, stride, rows, cols, (uint32_t *)to, width, width);
+}
+
 /* What the entries of one column give to LINES rows, or to `vectors` vectors of them. */
 INLINE void sum_entries(const int vectors, const struct linear_edits *edits, int col,
                         const float *turned, float *sums) {
@@ -150,7 +157,7 @@ static void add_sparse(const struct linear_segment *segment, int col, int cols, 
             else sum_entries(LINES / VECTOR, edits, col + c, turned, sums + c * LINES);
         }
         if (left > LINES) left = LINES;
-        turn((const uint32_t *)sums, LINES, STRIP, left, (uint32_t *)rows, STRIP, STRIP);
+        turn_block(sums, LINES, STRIP, left, rows, STRIP);
         for (int r = 0; r < left; r++)
             for (int c = 0; c < STRIP; c += VECTOR) {
                 float *at = y + (line + r) * y_stride + c;
@@ -214,9 +221,8 @@ static void prepare_segment(const struct linear_segment *segment, const float *x
         flat_product(count, x, depth, edits->down, edits->rank_stride, depth,
                      (int)edits->rank_stride, 0, segment->reduced, edits->rank_stride);
     for (int line = 0; edits->starts && line < count; line += LINES)
-        turn((const uint32_t *)(x + (ptrdiff_t)line * depth), depth,
-             count - line < LINES ? count - line : LINES, depth,
-             (uint32_t *)(segment->turned + (ptrdiff_t)line * depth), LINES, LINES);
+        turn_block(x + (ptrdiff_t)line * depth, depth, count - line < LINES ? count - line : LINES,
+                   depth, segment->turned + (ptrdiff_t)line * depth, LINES);
 }
 
 /* -- where sub-layers end --------------------------------------------------------------------- */
