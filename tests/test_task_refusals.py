@@ -92,6 +92,7 @@ def change(directory: Path, edit: Callable[[Tensors], Any]) -> None:
         ({"use_rslora": "yes"}, "use_rslora = 'yes': expected true or false"),
         ({"r": 0}, "r = 0: expected a number above 0"),
         ({"use_dora": True}, "lora_magnitude_vector"),
+        ({"lora_alpha": 1e60}, "attention.query/low_rank/up would have NaN or infinity"),
     ],
 )
 def test_a_key_of_peft_that_is_not_followed(

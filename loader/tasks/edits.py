@@ -39,8 +39,18 @@ class Edits:
     _norms: dict[str, dict[str, tuple[Numbers, str]]] = field(default_factory=dict)
 
     def put(self, name: str, values: npt.ArrayLike, form: str = "f32") -> None:
-        """Keep numbers under a name, in 16 bits if the file's `form` holds them exactly."""
-        self.arrays[name] = narrowed(np.asarray(values, np.float64), form)
+        """Keep numbers under a name, in 16 bits if the file's `form` holds them exactly.
+
+        Raises InvalidTask where folding made a number that float32 does not have.
+        """
+        with np.errstate(over="ignore"):
+            stored = narrowed(np.asarray(values, np.float64), form)
+        if not np.isfinite(stored.read()).all():
+            raise InvalidTask(
+                f"{name} would have NaN or infinity in it",
+                hint="Is a scale of the adapter's config too large, or a weight of length 0?",
+            )
+        self.arrays[name] = stored
 
     def low_rank(self, site: str, down: Numbers, up: Numbers, form: str) -> None:
         """Add (x down) up.  # [in, r], [r, out]"""

@@ -16,10 +16,10 @@ from pageformer.loader import checkpoint as checkpoints
 from pageformer.loader.checkpoint import Checkpoint
 from pageformer.loader.cut import Weight
 from pageformer.loader.tasks.base import Base
-from pageformer.loader.tasks.edits import Edits, Task, narrowed
+from pageformer.loader.tasks.edits import Edits, Task
 from pageformer.loader.tasks.head import Wishes, wished
 from pageformer.loader.tasks.saved import SHOWN, Numbers
-from pageformer.udfs.blocks import widen
+from pageformer.udfs.blocks import Array, widen
 from pageformer.udfs.config import Config
 from pageformer.udfs.task import TaskConfig
 
@@ -34,21 +34,36 @@ DENSE = 1 / 3
 
 @dataclass(frozen=True)
 class Change:
-    """Hold one tensor that differs: both, as they are stored, and how it is stored."""
+    """Name a tensor that differs; its numbers are read when they are asked for."""
 
     name: str
-    before: Numbers
-    after: Numbers
-    form: str
+    base: Base
+    weight: Weight
+    changed: int  # how many numbers differ
 
     @property
-    def changed(self) -> int:
-        """Count the numbers that differ."""
-        return int(np.count_nonzero(self.before != self.after))
+    def before(self) -> Numbers:
+        """Read the version's tensor, as it is stored."""
+        return self.base.tensor(self.name).astype(np.float64)
+
+    @property
+    def after(self) -> Numbers:
+        """Read the checkpoint's tensor, as it would be stored."""
+        return _widened(self.weight).astype(np.float64)
+
+    @property
+    def size(self) -> int:
+        """Count the numbers."""
+        return self.weight.array.size
+
+    @property
+    def is_matrix(self) -> bool:
+        """Tell a matrix or a table from a bias or a norm."""
+        return self.weight.array.ndim > 1
 
     def __str__(self) -> str:
-        apart = np.abs(self.after - self.before)
-        return f"{self.name} ({self.changed:,} of {apart.size:,} numbers, by up to {apart.max():g})"
+        most = np.abs(self.after - self.before).max()
+        return f"{self.name} ({self.changed:,} of {self.size:,} numbers, by up to {most:g})"
 
 
 def read(source: str, kind: str, base: Base, wishes: Wishes) -> Task:
@@ -89,7 +104,7 @@ def _head(tuned: Checkpoint, base: Base, edits: Edits) -> dict[str, Any]:
     if not head or (head == base.config.head and not any(_changes_of(weights, base))):
         return {}
     for name, weight in weights.items():
-        edits.arrays[name] = narrowed(_numbers(weight), weight.form)
+        edits.put(name, _widened(weight), weight.form)
     return head
 
 
@@ -105,17 +120,16 @@ def _changes(tuned: Checkpoint, base: Base) -> list[Change]:
 
 def _changes_of(weights: Mapping[str, Weight], base: Base) -> Iterator[Change]:
     for name, weight in weights.items():
-        after = _numbers(weight)
         if not base.has(name) or base.shapes[name] != weight.shape:
             raise InvalidTask(f"{base.model}@{base.label} has no {name} of {list(weight.shape)}")
-        before = base.tensor(name).astype(np.float64)
-        if not np.array_equal(before, after):
-            yield Change(name, before, after, weight.form)
+        changed = int(np.count_nonzero(base.tensor(name) != _widened(weight)))
+        if changed:
+            yield Change(name, base, weight, changed)
 
 
-def _numbers(weight: Weight) -> Numbers:
+def _widened(weight: Weight) -> Array:
     elements = widen(np.ascontiguousarray(weight.array).tobytes(), weight.form)
-    return elements.reshape(weight.shape).astype(np.float64)
+    return elements.reshape(weight.shape)
 
 
 def _size(tuned: Checkpoint) -> int:
@@ -125,40 +139,45 @@ def _size(tuned: Checkpoint) -> int:
 
 def _bitfit(changes: list[Change], edits: Edits, size: int) -> str:
     """Take biases and norms."""
-    matrices = [change for change in changes if change.before.ndim > 1]
+    matrices = [change for change in changes if change.is_matrix]
     _refuse(matrices, "bitfit changes biases and norms only", edits)
     for change in changes:
-        edits.replace(change.name, change.after, change.form)
+        edits.replace(change.name, change.after, change.weight.form)
     count = sum(change.changed for change in changes)
     return f"bitfit: {count:,} of {size:,} numbers differ, all of them in biases and norms"
 
 
 def _diff(changes: list[Change], edits: Edits, size: int) -> str:
     """Take sparse differences of matrices, and whatever biases and norms differ in."""
-    dense = [c for c in changes if c.before.ndim > 1 and c.changed > DENSE * c.before.size]
+    dense = [c for c in changes if c.is_matrix and c.changed > DENSE * c.size]
     _refuse(dense, "diff stores few numbers of a matrix, at most a third", edits)
     for change in changes:
-        if change.before.ndim > 1:
+        if change.is_matrix:
             site = change.name.removesuffix(".weight")
             edits.sparse(site, change.after - change.before)
         else:
-            edits.replace(change.name, change.after, change.form)
+            edits.replace(change.name, change.after, change.weight.form)
     count = sum(change.changed for change in changes)
     return f"diff: {count:,} of {size:,} numbers differ ({100 * count / size:.3g}%)"
 
 
 def _mask(changes: list[Change], edits: Edits, size: int) -> str:
     """Take which weights of matrices are left out; the others are as they were."""
-    whole = [c for c in changes if not c.name.endswith(".weight") or c.before.ndim < 2]
+    whole = [c for c in changes if not c.name.endswith(".weight") or not c.is_matrix]
     _refuse(whole, "mask leaves weights of linear maps out, and changes nothing else", edits)
-    strange = [c for c in changes if ((c.after != c.before) & (c.after != 0)).any()]
+    strange = [c for c in changes if _does_more_than_mask(c)]
     _refuse(strange, "mask leaves weights as they were, or makes them 0", edits)
     for change in changes:
         edits.mask(change.name.removesuffix(".weight"), change.after == change.before)
     count = sum(change.changed for change in changes)
-    masked = sum(change.before.size for change in changes)
+    masked = sum(change.size for change in changes)
     part = 100 * count / masked if masked else 0
     return f"mask: {count:,} of {masked:,} weights are left out ({part:.3g}%)"
+
+
+def _does_more_than_mask(change: Change) -> bool:
+    after = change.after
+    return bool(((after != change.before) & (after != 0)).any())
 
 
 def _refuse(changes: list[Change], why: str, edits: Edits) -> None:
