@@ -2,7 +2,7 @@
 .PHONY: setup demo test check soak bench bench-peers sanitize clean
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
-rooms := migrations loader dedup udfs cpu_backend gpu_backend serving
+rooms := migrations loader dedup udfs cpu_backend gpu_backend serving scaling
 
 demo: setup
 	@.venv/bin/pageformer demo

@@ -20,6 +20,7 @@ LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PG
 QUERIES = named_queries.read("pageformer", "queries.sql")
 
 Connection = psycopg.Connection[Any]
+Cursor = psycopg.Cursor[Any]
 
 
 def choose_dsn(dsn: str | None) -> str:

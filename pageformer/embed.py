@@ -14,7 +14,7 @@ from queue import SimpleQueue
 import psycopg
 
 from pageformer import client
-from pageformer.embedded_column import QUERIES, Column, Request, prepare
+from pageformer.embedded_column import QUERIES, Column, Request, partitions, prepare
 from pageformer.errors import ServerUnready
 
 Key = list[str]
@@ -23,10 +23,17 @@ Progress = Callable[[int, int], None]  # texts done, in all
 
 @dataclass(frozen=True)
 class Range:
-    """Rows after one key, up to and with another."""
+    """Rows after one key, up to and with another, of a table or of one partition."""
 
+    column: Column
     after: Key | None
     until: Key
+
+    def parameters(self, *own: object) -> list[object]:
+        """List the parameters of a statement about these rows: `own` from `$4`, then keys."""
+        nowhere: list[str | None] = [None] * len(self.until)
+        first: list[object] = [self.column.id, self.column.version, self.after is None]
+        return [*first, *own, *(self.after or nowhere), *self.until]
 
 
 def embed(
@@ -52,10 +59,10 @@ def embed(
             warn(message)
 
     with ExitStack() as stack:
-        finder = stack.enter_context(_connected(dsn, tell_once))
+        finder = stack.enter_context(connected(dsn, tell_once))
         column = prepare(finder, request)
-        pool = [stack.enter_context(_connected(dsn, tell_once)) for _ in range(workers)]
-        with client.needs_pageformer(), _told_as_ours():
+        pool = [stack.enter_context(connected(dsn, tell_once)) for _ in range(workers)]
+        with client.needs_pageformer(), told_as_ours():
             return _run(finder, pool, column, batch, progress)
 
 
@@ -70,20 +77,19 @@ def _run(
     progress: Progress,
 ) -> int:
     """Hand ranges to workers, never more than they hold, and add up what they wrote."""
-    total = client.fetch(finder, column.statement("count").decode(), [column.id, column.version])
-    done, texts = 0, total[0]["texts"]
+    done, texts = 0, waiting(finder, column)
     progress(done, texts)
     idle: SimpleQueue[client.Connection] = SimpleQueue()
     for connection in pool:
         idle.put(connection)
     running: set[Future[int]] = set()
     with ThreadPoolExecutor(len(pool)) as threads, _stopping(pool):
-        for piece in _ranges(finder, column, batch):
+        for piece in ranges(finder, column, batch):
             if len(running) == len(pool):
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 done += sum(future.result() for future in finished)
                 progress(done, texts)
-            running.add(threads.submit(_encode, idle, column, piece))
+            running.add(threads.submit(_encode, idle, piece))
         while running:
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             done += sum(future.result() for future in finished)
@@ -91,8 +97,23 @@ def _run(
     return done
 
 
+def waiting(finder: client.Connection, column: Column) -> int:
+    """Count the rows that wait."""
+    query = column.statement("count").decode()
+    texts: int = client.fetch(finder, query, [column.id, column.version])[0]["texts"]
+    return texts
+
+
+def ranges(finder: client.Connection, column: Column, batch: int) -> Iterator[Range]:
+    """Cut the rows that wait into ranges of `batch` rows, in the order of their keys.
+
+    A partition is cut by itself: no range has rows of two.
+    """
+    for part in partitions(finder, column):
+        yield from _ranges(finder, part, batch)
+
+
 def _ranges(finder: client.Connection, column: Column, batch: int) -> Iterator[Range]:
-    """Cut the rows that wait into ranges of `batch` rows, in the order of their keys."""
     statement = column.statement("next_batch")
     nowhere: list[str | None] = [None] * len(column.keys)
     after: Key | None = None
@@ -102,18 +123,16 @@ def _ranges(finder: client.Connection, column: Column, batch: int) -> Iterator[R
         if not found:
             return
         until = found[-1]["key"]
-        yield Range(after, until)
+        yield Range(column, after, until)
         after = until
 
 
-def _encode(idle: SimpleQueue[client.Connection], column: Column, piece: Range) -> int:
+def _encode(idle: SimpleQueue[client.Connection], piece: Range) -> int:
     """Encode a range in one transaction and count what was written."""
     connection = idle.get()
     try:
-        after: Sequence[str | None] = piece.after or [None] * len(column.keys)
-        parameters = [column.id, column.version, piece.after is None, column.pin]
-        statement = column.statement("encode_batch")
-        return connection.execute(statement, [*parameters, *after, *piece.until]).rowcount
+        statement = piece.column.statement("encode_batch")
+        return connection.execute(statement, piece.parameters(piece.column.pin)).rowcount
     finally:
         idle.put(connection)
 
@@ -131,8 +150,8 @@ def _stopping(pool: Sequence[client.Connection]) -> Iterator[None]:
 
 
 @contextmanager
-def _connected(
-    dsn: str | None, tell: Callable[[psycopg.errors.Diagnostic], None]
+def connected(
+    dsn: str | None, tell: Callable[[psycopg.errors.Diagnostic], None] = lambda diagnostic: None
 ) -> Iterator[client.Connection]:
     """Connect so that keys are written as the triggers write them."""
     with client.connect(dsn, autocommit=True) as connection:
@@ -142,7 +161,7 @@ def _connected(
 
 
 @contextmanager
-def _told_as_ours() -> Iterator[None]:
+def told_as_ours() -> Iterator[None]:
     """Tell a server that went away in one line."""
     try:
         yield

@@ -15,6 +15,15 @@ from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.oid = pg_catalog.to_regclass($1::text)
 
+-- name: partitions
+select n.nspname::text as schema, r.relname::text as name
+from pageformer.embedded_column c
+cross join lateral pg_catalog.pg_partition_tree(c.relation) p
+join pg_catalog.pg_class r on r.oid = p.relid
+join pg_catalog.pg_namespace n on n.oid = r.relnamespace
+where c.id = $1::integer and p.isleaf
+order by r.oid
+
 -- name: column
 select t.typname::text as type, a.attgenerated <> '' as generated,
     nullif(a.atttypmod, -1) as dimension

@@ -1,7 +1,7 @@
 """A column of vectors that follows a model: what can be one, and the statements that keep it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 from psycopg.rows import DictRow
@@ -41,13 +41,17 @@ class Column:
     version: bytes
     pin: str
 
-    def statement(self, query: str) -> bytes:
-        """Fill the names into a query; its keys begin at `$5`."""
+    def statement(self, name: str) -> bytes:
+        """Fill the names into a query of embed.sql."""
+        return self.filled(QUERIES[name])
+
+    def filled(self, query: str, keys_from: int = 5) -> bytes:
+        """Fill the names into a query; its keys begin at the parameter `$keys_from`."""
         count = len(self.keys)
         own = [sql.Identifier(self.name, key) for key in self.keys]
         aliases = [sql.Identifier(f"pageformer_key_{place}") for place in range(count)]
         return (
-            sql.SQL(QUERIES[query])
+            sql.SQL(query)
             .format(
                 table=self.table,
                 name=sql.Identifier(self.name),
@@ -64,8 +68,8 @@ class Column:
                     ]
                 ),
                 batch_keys=_listed([sql.SQL("b.{}").format(alias) for alias in aliases]),
-                after=self._parameters(5),
-                until=self._parameters(5 + count),
+                after=self._parameters(keys_from),
+                until=self._parameters(keys_from + count),
             )
             .as_bytes()
         )
@@ -148,6 +152,13 @@ def prepare(connection: client.Connection, request: Request) -> Column:
     if request.follow:
         _follow(connection, column)
     return column
+
+
+def partitions(connection: client.Connection, column: Column) -> list[Column]:
+    """List the tables that hold the rows: the partitions of a partitioned table, or itself."""
+    found = client.fetch(connection, QUERIES["partitions"], [column.id])
+    parts = [sql.Identifier(row["schema"], row["name"]) for row in found]
+    return [replace(column, table=part) for part in parts] or [column]
 
 
 def _table(connection: client.Connection, name: str) -> DictRow:

@@ -1,4 +1,4 @@
-"""The database that the process serves, met only where something must be read."""
+"""A database whose weights a process of its own computes with, met only where some must be read."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from pageformer.errors import MissingGrant, ServerUnready
 from pageformer.udfs import named_queries
 from pageformer.udfs.page_cache import PageCache
 from pageformer.udfs.room import limit_of, policy_of
-from pageformer.udfs.version import Rows, read_blocks, read_page
+from pageformer.udfs.version import Rows, Version, read_blocks, read_page
 
 QUERIES = named_queries.read("pageformer.udfs", "queries.sql")
 ROLE = "set role pageformer_reader"
@@ -37,9 +37,9 @@ class Place:
 class Database:
     """Read weights as a member of pageformer_reader, over a connection for each time."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, application: str = "pageformer serve") -> None:
         self._dsn = make_conninfo(
-            dsn, application_name="pageformer serve", connect_timeout=SECONDS_TO_CONNECT
+            dsn, application_name=application, connect_timeout=SECONDS_TO_CONNECT
         )
 
     @contextmanager
@@ -131,6 +131,29 @@ class Reader:
                     return work()
                 finally:
                     self._rows = None
+
+
+class NotThere(Exception):
+    """No such version is committed."""
+
+
+def open_version(
+    database: Database, place: Place, hash: bytes, backend: str, compute: str
+) -> Version:
+    """Open the version of a hash, ready to encode; raise NotThere where there is none."""
+    reader = Reader(database)
+
+    def work() -> Version:
+        found = reader("version_of_hash", hash)
+        if not found:
+            raise NotThere("no such version is committed")
+        cache = database.cache(place, reader)
+        version = Version(reader, found[0]["id"], cache, backend, compute, reader.during)
+        version.encoder.alone()  # made now, while rows can be read
+        return version
+
+    opened: Version = reader.during(work)
+    return opened
 
 
 def one_line(error: Exception) -> str:

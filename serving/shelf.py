@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pageformer.errors import PageformerError
-from pageformer.serving.database import Database, Place, Reader, one_line
+from pageformer.serving.database import Database, NotThere, Place, one_line, open_version
 from pageformer.serving.timings import Timings, measure
 from pageformer.udfs.encoding import LocalEncoder
 from pageformer.udfs.version import Version
@@ -50,10 +50,6 @@ class Held:
     def page_bytes(self) -> int:
         """Count the bytes of the pages that are mapped."""
         return self.version.page_bytes
-
-
-class NotThere(Exception):
-    """No such version is committed."""
 
 
 class Shelf:
@@ -129,19 +125,9 @@ class Shelf:
                 self._measure(held)
 
     def _open(self, key: Key) -> Held:
-        reader = Reader(self._database)
-
-        def work() -> Held:
-            hash, compute = key
-            found = reader("version_of_hash", hash)
-            if not found:
-                raise NotThere("no such version is committed")
-            cache = self._database.cache(self._place, reader)
-            version = Version(reader, found[0]["id"], cache, self._backend, compute, reader.during)
-            return Held(version, version.encoder, version.encoder.alone())
-
-        held: Held = reader.during(work)
-        return held
+        hash, compute = key
+        version = open_version(self._database, self._place, hash, self._backend, compute)
+        return Held(version, version.encoder, version.encoder.alone())
 
     def _put(self, key: Key, held: Held) -> None:
         with self._lock:

@@ -50,7 +50,7 @@ def test_every_command_is_listed(run: Run) -> None:
     listed = re.findall(r"^  ([a-z]+)  ", run("--help").stdout, re.MULTILINE)
     assert listed == [
         "up", "down", "status", "dsn", "psql", "doctor", "migrate", "extension",
-        "uninstall", "load", "models", "show", "deploy", "drop", "verify", "embed", "serve",
+        "uninstall", "load", "models", "show", "deploy", "drop", "verify", "embed", "plan", "serve",
         "pack", "diff", "report", "init", "revision", "demo", "task",
     ]  # fmt: skip
 

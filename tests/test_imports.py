@@ -13,7 +13,13 @@ from pageformer import server_python
 ROOT = Path(__file__).parent.parent
 
 # A room may import its own level and those below. Backends stand beside the operators.
-LEVELS = (("pageformer", "migrations", "serving"), ("loader",), ("dedup",), ("udfs",), ("errors",))
+LEVELS = (
+    ("pageformer", "migrations", "serving", "scaling"),
+    ("loader",),
+    ("dedup",),
+    ("udfs",),
+    ("errors",),
+)
 BACKENDS = ("cpu_backend", "gpu_backend")
 ROOMS = [room for level in LEVELS[:-1] for room in level] + [*BACKENDS]
 FILES = [
@@ -85,7 +91,9 @@ def test_backends_import_operators_and_what_they_are_made_of_alone() -> None:
         ("plpy", ("udfs/spi.py",)),
         ("cupy", ("gpu_backend/",)),
         ("PIL", ("udfs/pixels.py",)),
-        ("psycopg", ("pageformer/", "loader/", "migrations/", "serving/")),
+        ("ray", ("scaling/ray_engine.py",)),
+        ("pyarrow", ("scaling/parquet.py",)),
+        ("psycopg", ("pageformer/", "loader/", "migrations/", "serving/", "scaling/")),
     ],
 )
 def test_the_outside_is_met_in_one_place(library: str, places: tuple[str, ...]) -> None:

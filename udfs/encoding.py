@@ -9,6 +9,7 @@ from typing import Protocol
 
 from pageformer.errors import InvalidInput, NotBuilt, UnknownName
 from pageformer.udfs.config import Config
+from pageformer.udfs.tokenizer import Tokenizer
 
 Pulse = Callable[[], None]  # called while computing; raises when the query was cancelled
 
@@ -33,6 +34,18 @@ class Encoder(Protocol):
         self, ids: Sequence[int], dimensions: int | None, normalized: bool | None, pulse: Pulse
     ) -> list[str]:
         """Compute the state of each token, before pooling."""
+
+
+class Reader(Protocol):
+    """Know of a version what reading texts takes, without its weights."""
+
+    @property
+    def config(self) -> Config:
+        """Return its config."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Return its tokenizer."""
 
 
 class LocalEncoder(Encoder, Protocol):
@@ -109,3 +122,11 @@ def prompt_of(config: Config, options: Options) -> str:
         known = ", ".join(sorted(config.prompts)) or "none"
         raise UnknownName(f'this model has no prompt "{name}"', hint=f"its prompts: {known}")
     return config.prompts[name]
+
+
+def not_pooled(version: Reader, options: Options) -> int:
+    """Count the tokens of a prompt that the model wants left out of pooling."""
+    if version.config.include_prompt:
+        return 0
+    prompt = prompt_of(version.config, options)
+    return version.tokenizer.prompt_length(prompt) if prompt else 0

@@ -49,7 +49,8 @@ order by v.hash, v.id
 select id from pageformer.version where hash = $1::bytea order by id limit 1
 
 -- name: version
-select v.hash, v.config, v.block_side, a.data as tokenizer
+select v.hash, v.config, v.block_side, a.data as tokenizer,
+    v.tokenizer_hash is not null as has_tokenizer
 from pageformer.version v
 left join pageformer.asset a on a.hash = v.tokenizer_hash
 where v.id = $1::integer

@@ -94,7 +94,7 @@ def encode(input: str | None, model: str | None) -> str | None:
         encoding.prompted(version.config, input, options), options.truncate
     )
     server.tell_cuts(resolved, version, [tokens])
-    skip = server.not_pooled(version, options)
+    skip = encoding.not_pooled(version, options)
     [row] = spi.run(version.of_text, ("integer[]", "integer"), tokens.ids, skip)
     vector: str = row["embedding"]
     return vector

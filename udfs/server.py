@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 from pageformer.udfs import threads
 
 with threads.kept_out():
     from pageformer.udfs import encoding, executor, spi, versions
-    from pageformer.udfs.config import Config
     from pageformer.udfs.encoding import Encoder, Options
     from pageformer.udfs.tokenizer import Tokenizer, Tokens
     from pageformer.udfs.version import Version
@@ -65,7 +64,7 @@ def encode_batch(
             tokens.append(tokenizer.encode(prompted, chosen.truncate))
             yield tokens[-1].ids
 
-    skip = not_pooled(version, chosen)
+    skip = encoding.not_pooled(version, chosen)
     vectors = encoder.vectors(sequences(), chosen.dimensions, chosen.normalized, spi.pulse, skip)
     tell_cuts(resolved, version, tokens, tokenizer.limit)
     answer: list[str | None] = [None] * len(inputs)
@@ -163,7 +162,7 @@ def encode_one(
         options.dimensions,
         options.normalized,
         spi.pulse,
-        not_pooled(version, options),
+        encoding.not_pooled(version, options),
     )
     return vector
 
@@ -184,26 +183,6 @@ def runner(
     return encoder, version.tokenizer
 
 
-class Reader(Protocol):
-    """Know of a version what reading texts takes, without its weights."""
-
-    @property
-    def config(self) -> Config:
-        """Return its config."""
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Return its tokenizer."""
-
-
-def not_pooled(version: Reader, options: Options) -> int:
-    """Count the tokens of a prompt that the model wants left out of pooling."""
-    if version.config.include_prompt:
-        return 0
-    prompt = encoding.prompt_of(version.config, options)
-    return version.tokenizer.prompt_length(prompt) if prompt else 0
-
-
 def all_tokens(input: str | None, model: str | None) -> Iterator[Any]:
     """Yield the tokens of a text in pieces, letting PostgreSQL in between."""
     if input is None:
@@ -214,7 +193,7 @@ def all_tokens(input: str | None, model: str | None) -> Iterator[Any]:
 
 
 def tell_cuts(
-    resolved: Resolved, version: Reader, tokens: Sequence[Tokens], limit: int = 0
+    resolved: Resolved, version: encoding.Reader, tokens: Sequence[Tokens], limit: int = 0
 ) -> None:
     """Warn once per statement that inputs were cut, to `limit` tokens or the model's own limit."""
     cut = sum(t.cut for t in tokens)

@@ -13,7 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from pageformer.errors import DamagedPage, NotBuilt
-from pageformer.udfs import backends, threads
+from pageformer.udfs import arrival, backends, threads
 from pageformer.udfs.config import Config
 from pageformer.udfs.encoding import LocalEncoder
 from pageformer.udfs.layout import Layout, Place, TensorRow
@@ -56,6 +56,9 @@ class Version:
         self.config = Config.from_json(row["config"])
         self._tokenizer_json: bytes | None = row["tokenizer"]
         places = rows("places", id)
+        placed = {p["block_hash"]: Place(p["page_hash"], p["slot"]) for p in places}
+        tensors = [TensorRow(**tensor) for tensor in rows("tensors", id)]
+        arrival.check(row, tensors, placed)
         self.pages = sorted({(row["page_hash"], row["format"]) for row in places})
         cache.belong(self.hash, "pages", self.pages)
         cache.request(self.hash)
@@ -71,8 +74,8 @@ class Version:
         self._layout = Layout(
             self.config,
             row["block_side"],
-            [TensorRow(**tensor) for tensor in rows("tensors", id)],
-            {p["block_hash"]: Place(p["page_hash"], p["slot"]) for p in places},
+            tensors,
+            placed,
             {hash: view for (hash, _), view in zip(self._held, self._views, strict=True)},
             None if self._held else self._borrow,
         )

@@ -20,6 +20,12 @@ def embed(
         bool, typer.Option("--follow", help="Install triggers: changed rows become stale.")
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Connections that encode.")] = 1,
+    engine: Annotated[
+        str, typer.Option(metavar="NAME", help="sql: the server computes; ray: workers do.")
+    ] = "sql",
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of a Ray cluster; else one of our own.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Rows in one transaction.")] = 256,
     dsn: Dsn = None,
 ) -> None:
@@ -29,10 +35,11 @@ def embed(
     """
     from pageformer import progress
     from pageformer.client import connect
-    from pageformer.embed import embed
     from pageformer.embedded_column import known, request
+    from pageformer.scaling.engines import engine as chosen
     from pageformer.terminal import say
 
+    encode = chosen(engine, address)
     if stale:
         with connect(dsn) as connection:
             wanted = known(connection, table, into, where, follow)
@@ -40,5 +47,5 @@ def embed(
         wanted = [request(table, column, into, model, where, follow)]
     for one in wanted:
         with progress.show(f"embedding {one.table}.{one.into}", "texts") as tell:
-            done = embed(dsn, one, workers=workers, batch=batch, progress=tell, warn=say)
+            done = encode(dsn, one, workers=workers, batch=batch, progress=tell, warn=say)
         print(f"{one.table}.{one.into}: {done:,} texts encoded with {one.model}")

@@ -1,0 +1,1 @@
+"""More than one machine: bulk encoding on Ray, files, replicas, and what all of it would cost."""
