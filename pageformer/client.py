@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import psycopg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import InvalidSchemaName, UndefinedTable
 from psycopg.rows import DictRow, dict_row
 
@@ -58,6 +58,12 @@ def connect(dsn: str | None = None, *, autocommit: bool = False) -> Connection:
     except psycopg.OperationalError as error:
         reason = " ".join(str(error).split())
         raise ServerUnready(reason, hint=_how_to_reach(dsn)) from error
+
+
+def place_of(dsn: str) -> str:
+    """Tell host and database of a connection string, without its password."""
+    parts = conninfo_to_dict(dsn)
+    return f"{parts.get('host', 'local')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
 
 
 def rows(connection: Connection, name: str, arguments: Sequence[object] = ()) -> list[DictRow]:

@@ -16,10 +16,10 @@ from typing import Any
 
 from pageformer.serving import statistics
 from pageformer.serving.clients import Client
-from pageformer.serving.database import Database
+from pageformer.serving.database import Database, NotThere
 from pageformer.serving.listener import Listener, page_cache
 from pageformer.serving.response_cache import ResponseCache
-from pageformer.serving.shelf import Held, NotThere, Shelf
+from pageformer.serving.shelf import Held, Shelf
 from pageformer.serving.statistics import Statistics
 from pageformer.serving.waiting import Request, Trigger, WaitingRoom
 from pageformer.serving.workers import Workers

@@ -17,6 +17,7 @@ from tuned_models import tune
 from pageformer.cluster import Cluster
 from pageformer.loader.load import load
 from pageformer.migrations import install
+from pageformer.scaling.servers import standings
 
 TEXTS = ["", "a", "a longer text, of several words", "naïve 😀 日本語"]
 
@@ -139,6 +140,9 @@ def test_pages_that_come_late_come_to_the_vectors_of_the_publisher(
     for _ in range(2):
         with pytest.raises(ObjectNotInPrerequisiteState, match="are on no page"):
             run(subscriber, "select pageformer.encode('a', 'late')")
+    [at_publisher, at_subscriber] = standings([publisher.dsn, subscriber.dsn])
+    assert (at_publisher[0].role, at_subscriber[0].role) == ("primary", "subscriber")
+    assert all("(in part)" in version for version in at_subscriber[0].versions)
     run(publisher, f"alter publication early add table {qualified('page, placement')}")
     run(subscriber, "alter subscription models refresh publication")
     catch_up(pair)

@@ -1,7 +1,9 @@
 """A physical standby encodes what its primary encodes, and writes nothing but its own cache."""
 
+import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from pageformer.installed_server import server_account
 from pageformer.loader.load import load
 from pageformer.migrations import install
 
+PROGRAM = Path(sys.executable).parent / "pageformer"
 TEXTS = ["", "a", "a longer text, of several words", "naïve 😀 日本語"]
 
 
@@ -124,6 +127,16 @@ def test_a_grant_on_the_primary_counts_on_the_standby(primary: Cluster, standby:
         query(primary, "select pageformer.grant_use('before', 'visitor')")
         catch_up(primary, standby)
         assert session.execute(encode).fetchall() == query(primary, encode)
+
+
+def test_status_tells_roles_lag_and_versions(primary: Cluster, standby: Cluster) -> None:
+    catch_up(primary, standby)
+    told = subprocess.run(
+        [PROGRAM, "status", "--dsn", primary.dsn, "--dsn", standby.dsn],
+        check=True, capture_output=True, text=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert re.search(r"primary +- +before@v1\*$", told[1])
+    assert re.search(r"standby +\d+ bytes.* before@v1\*$", told[2])
 
 
 def test_a_standby_encodes_without_its_primary(primary: Cluster, standby: Cluster) -> None:

@@ -1,5 +1,6 @@
 """Commands for the cluster: the embedded one, and whichever a command means."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -36,11 +37,21 @@ def down() -> None:
     cluster.remove_page_cache()
 
 
-def status() -> None:
-    """Tell whether the embedded cluster runs.
+def status(
+    dsn: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dsn", metavar="DSN", help="Tell of this server; repeat it, the primary first."
+        ),
+    ] = None,
+) -> None:
+    """Tell whether the embedded cluster runs, or what each server of --dsn has.
 
-    Exits with 3 when it does not.
+    Exits with 3 when the embedded cluster does not run.
     """
+    if dsn:
+        tell_servers(dsn)
+        return
     from pageformer.cluster import embedded
 
     cluster = embedded()
@@ -54,6 +65,21 @@ def status() -> None:
         print(f"dsn    {cluster.dsn}")
     if not running:
         raise typer.Exit(3)
+
+
+def tell_servers(dsns: Sequence[str]) -> None:
+    """Print a line for each server: its role, how far it is behind, its versions."""
+    from pageformer.client import place_of
+    from pageformer.scaling.servers import lag, standings
+    from pageformer.terminal import table
+
+    table(
+        ("server", "role", "behind", "versions (* deployed)"),
+        [
+            (place_of(one.dsn), one.role, lag(one, bytes), ", ".join(one.versions) or "none")
+            for one, bytes in standings(dsns)
+        ],
+    )
 
 
 def dsn(dsn: Dsn = None) -> None:

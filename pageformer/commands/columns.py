@@ -1,5 +1,6 @@
 """Commands for columns of vectors."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +28,9 @@ def embed(
         str | None, typer.Option(metavar="ADDRESS", help="Of a Ray cluster; else one of our own.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Rows in one transaction.")] = 256,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Parquet file, not a table.")
+    ] = None,
     dsn: Dsn = None,
 ) -> None:
     """Fill a column with the vectors of another's texts.
@@ -40,6 +44,9 @@ def embed(
     from pageformer.terminal import say
 
     encode = chosen(engine, address)
+    if source:
+        embed_file(dsn, source, into, model, column, engine, address, workers, batch)
+        return
     if stale:
         with connect(dsn) as connection:
             wanted = known(connection, table, into, where, follow)
@@ -49,3 +56,30 @@ def embed(
         with progress.show(f"embedding {one.table}.{one.into}", "texts") as tell:
             done = encode(dsn, one, workers=workers, batch=batch, progress=tell, warn=say)
         print(f"{one.table}.{one.into}: {done:,} texts encoded with {one.model}")
+
+
+def embed_file(
+    dsn: str | None,
+    source: Path,
+    into: str | None,
+    model: str | None,
+    column: str | None,
+    engine: str,
+    address: str | None,
+    workers: int,
+    batch: int,
+) -> None:
+    """Write a file with the vectors of another's texts."""
+    from pageformer import progress
+    from pageformer.errors import InvalidInput
+    from pageformer.scaling import parquet
+
+    if into is None or model is None:
+        raise InvalidInput("--from needs --into and --model", hint="--into vectors.parquet")
+    target, body = Path(into), column or "body"
+    with progress.show(f"embedding {source}", "texts") as tell:
+        done = parquet.embed(
+            dsn, source, target, model, column=body, engine=engine, address=address,
+            workers=workers, batch=batch, progress=tell,
+        )  # fmt: skip
+    print(f"{target}: {done:,} texts encoded with {model}")
