@@ -13,7 +13,7 @@ from pageformer.udfs.operators import Operators
 class DeviceOperators(Operators):
     """Compute the operators with an array module that has NumPy's interface and its own memory."""
 
-    def page_array(self, page: memoryview) -> Array:
+    def page_array(self, page: memoryview, name: bytes | None = None) -> Array:
         """Copy a page to the device, once: its blocks are views there from then on."""
         return self.array(np.frombuffer(page, np.float32))
 

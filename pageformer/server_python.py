@@ -158,7 +158,7 @@ def _project_files() -> Iterator[Source]:
     for name in ROOMS:
         room = _origin(name).parent
         for source in sorted(room.rglob("*")):
-            if source.suffix in (".py", ".sql", ".so"):
+            if source.suffix in (".py", ".sql", ".so", ".cu", ".cuh"):
                 yield Path(*name.split(".")) / source.relative_to(room), source
 
 

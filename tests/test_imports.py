@@ -80,6 +80,7 @@ def test_backends_import_operators_and_what_they_are_made_of_alone() -> None:
         "config",
         "edits",
         "encoding",
+        "eviction",
         "layout",
         "operators",
     }
@@ -103,7 +104,15 @@ def test_the_outside_is_met_in_one_place(library: str, places: tuple[str, ...]) 
 
 def test_what_the_server_imports_is_copied_for_it() -> None:
     served = {room.removeprefix("pageformer.") for room in server_python.ROOMS}
-    there = {"pageformer", "plpy", "cupy", *server_python.EXTRAS, *server_python.DISTRIBUTIONS}
+    there = {
+        "pageformer",
+        "plpy",
+        "cupy",
+        "cupy_backends",
+        "ml_dtypes",
+        *server_python.EXTRAS,
+        *server_python.DISTRIBUTIONS,
+    }
     mine = [file for file in FILES if file.split("/")[0] in served]
     assert {library for file in mine for library in libraries_of(file)} <= there
 

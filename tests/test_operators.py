@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from backends_present import cpu_variant, reason_missing
+from emulated_device import emulated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf
@@ -31,11 +32,15 @@ over_random_shapes = settings(deadline=None, max_examples=60)
 VARIANTS = ("cpu avx512_bf16", "cpu avx512", "cpu avx2", "cpu portable")
 
 
-@pytest.fixture(scope="session", params=[*BACKENDS, *VARIANTS, "separate memory"])
+@pytest.fixture(
+    scope="session", params=[*BACKENDS, *VARIANTS, "separate memory", "emulated device"]
+)
 def backend(request: pytest.FixtureRequest) -> Operators:
     """One backend after the other; arrays go in by `array` and come out by `to_host`."""
     if request.param == "separate memory":
         return SeparateOperators()
+    if request.param == "emulated device":
+        return emulated()
     if request.param in VARIANTS:
         return cpu_variant(request.param.removeprefix("cpu "))
     if reason := reason_missing(request.param):

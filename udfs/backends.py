@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from mmap import mmap
 from typing import TYPE_CHECKING
 
-from pageformer.errors import NotBuilt, ServerUnready
+from pageformer.errors import ServerUnready
 from pageformer.udfs import threads
 from pageformer.udfs.encoding import LocalEncoder
 from pageformer.udfs.layout import Layout
@@ -86,19 +86,14 @@ def encoder(setting: str, layout: Layout, compute: str, share: Share) -> LocalEn
 
         if compiled.fits(layout.config):
             return compiled.encoder(layout, compute, share)
-    if compute not in ("float32", "auto") and whole:
-        raise NotBuilt(
-            f"this model is not computed in {compute} by backend '{named(setting)}'",
-            hint="run: select pageformer.set_compute(model, 'float32')",
-        )
     with threads.kept_out():
         from pageformer.udfs.composed import ComposedEncoder
-    return ComposedEncoder(model(setting, layout))
+    return ComposedEncoder(model(setting, layout, compute if whole else "float32"))
 
 
-def model(setting: str, layout: Layout) -> "Model":
+def model(setting: str, layout: Layout, compute: str = "float32") -> "Model":
     """View a version as arrays of a backend, for whoever composes operators."""
-    operators = choose(setting)
+    operators = choose(setting).at(compute)
     with threads.kept_out():
         from pageformer.udfs.model import assemble
     return assemble(layout, operators)

@@ -113,7 +113,7 @@ def viewed(layout: Layout, operators: Operators) -> dict[str, BlockMatrix]:
 
 def tiles(layout: Layout, operators: Operators) -> Callable[[bytes], Array]:
     """Return what views a block, by its name, in the pages of a layout."""
-    arrays = {page: operators.page_array(view) for page, view in layout.pages.items()}
+    arrays = {page: operators.page_array(view, page) for page, view in layout.pages.items()}
     side = layout.side
     area = side * side
 

@@ -27,8 +27,20 @@ class Operators(Attention, EditOperators):
 
     name = "numpy"
 
-    def page_array(self, page: memoryview) -> Array:
-        """Return the float32 elements of a mapped page, in place where the device allows it."""
+    def at(self, compute: str) -> "Operators":
+        """Return the operators of a precision; raises NotBuilt where there are none."""
+        if compute in ("float32", "auto"):
+            return self
+        raise NotBuilt(
+            f"this model is not computed in {compute} by backend '{self.name}'",
+            hint="run: select pageformer.set_compute(model, 'float32')",
+        )
+
+    def page_array(self, page: memoryview, name: bytes | None = None) -> Array:
+        """Return the float32 elements of a mapped page, in place where the device allows it.
+
+        name: the page's hash, by which a device knows what it holds already.
+        """
         return np.frombuffer(page, np.float32)
 
     def bundle(self, matrix: BlockMatrix) -> Array:
