@@ -168,3 +168,14 @@ def test_a_name_means_what_is_deployed_in_the_statement(session: Any, model: Mod
     assert first == third != second
     [(pinned,)] = session.execute("select encode('a cat', 'tiny', task => 'moving@next')::text")
     assert pinned == second
+
+
+@pytest.mark.parametrize("compute", ["bfloat16", "int8"])
+def test_tasks_are_computed_in_float32_alone(session: Any, compute: str) -> None:
+    session.execute("select set_compute('tiny', %s)", [compute])
+    try:
+        state, message, hint = refusal(session, "encode('a', 'tiny', task => 'mask')")
+    finally:
+        session.execute("select set_compute('tiny', 'float32')")
+    assert (state, message) == ("0A000", "pageformer: tasks are computed in float32 alone")
+    assert hint == "run: select pageformer.set_compute(model, 'auto')"

@@ -39,7 +39,7 @@ def chosen(resolved: Resolved, version: Version, names: Sequence[str | None]) ->
 
     Raises UnknownName, telling the tasks that there are, and NotBuilt where tasks do not run.
     """
-    if version.compute == "bfloat16":
+    if version.compute in ("bfloat16", "int8"):
         raise NotBuilt(
             "tasks are computed in float32 alone",
             hint="run: select pageformer.set_compute(model, 'auto')",
