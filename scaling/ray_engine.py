@@ -19,6 +19,7 @@ from pageformer.embedded_column import prepare as prepare_column
 from pageformer.errors import NotBuilt, PageformerError, ServerUnready
 from pageformer.scaling import item
 from pageformer.scaling.item import Done
+from pageformer.serving.database import Database
 
 AHEAD = 2  # items that an actor has: one to work on, and the next, so that it never waits for one
 STORE_BYTES = 100 << 20  # Ray's least: no texts or vectors go through its store
@@ -71,6 +72,7 @@ def embed(
         progress(0, texts)
         if not texts:
             return 0
+        Database(chosen).place()  # what a worker could not read is told before any is started
         ray = stack.enter_context(cluster(address, workers))
         pool = started(ray, Worker, workers, chosen, column, found["compute"])
         total = Done()

@@ -116,6 +116,34 @@ def test_lost_workers_and_a_lost_driver_repeat_only_what_was_in_flight(
     assert state(session) == ("v1", TEXTS, 0, 0)
 
 
+@needs_ray
+@pytest.mark.soak
+def test_a_worker_killed_every_five_seconds_changes_nothing_but_the_time(
+    session: Session, ray_folder: Path
+) -> None:
+    many = 100_000
+    session.execute(
+        "insert into doc select n, 'number ' || n || repeat(' word', n %% 7) "
+        "from generate_series(%s, %s) n",
+        [TEXTS + 1, many],
+    )
+    embed(session.info.dsn, DOC, batch=256, workers=2)
+    alone = vectors(session)
+    session.execute("truncate pageformer.embedded_column cascade")
+    session.execute("update doc set embedding = null; truncate written")
+    working = start(session, ray_folder, "--batch=256")
+    lost, died_at = 0, time.monotonic()
+    while working.poll() is None:
+        time.sleep(0.1)
+        if time.monotonic() > died_at + 5 and (found := rows(session, WORKERS)):
+            os.kill(found[lost % len(found)][0], signal.SIGKILL)
+            lost, died_at = lost + 1, time.monotonic()
+    assert working.returncode == 0, working.communicate()[1]
+    assert lost > 1
+    assert written(session) == list(range(1, many + 1))
+    assert vectors(session) == alone
+
+
 # -- items, in this process -----------------------------------------------------------------------
 
 
