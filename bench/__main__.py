@@ -53,15 +53,21 @@ def page(rows: list[Row], conditions: str) -> str:
 
 def conditions(running: Server, peer: Peer) -> str:
     """Say what was run, where and when."""
+    return (
+        f"{conditions_of(running)[:-1]}; {peer.versions}. "
+        "Ratios: median (lowest to highest) of five runs by turns; texts and vectors cross the "
+        "socket on our side, not on the peer's."
+    )
+
+
+def conditions_of(running: Server) -> str:
+    """Say where and when our side was run."""
     with running.connect() as connection:
         postgres = connection.info.server_version // 10000
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {os.cpu_count()} cores. "
         f"Pageformer {version('pageformer')}: PostgreSQL {postgres}, "
-        f"Python {platform.python_version()}, backend {named('auto')}; "
-        f"{peer.versions}. "
-        "Ratios: median (lowest to highest) of five runs by turns; texts and vectors cross the "
-        "socket on our side, not on the peer's."
+        f"Python {platform.python_version()}, backend {named('auto')}."
     )
 
 

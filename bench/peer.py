@@ -33,6 +33,11 @@ class Peer:
         found: list[list[float]] = self._ask({"texts": texts, "batch": 32, "vectors": True})
         return found
 
+    def times(self, count: int) -> list[float]:
+        """Make single calls, and return the seconds of each."""
+        found: list[float] = self._ask({"count": count})
+        return found
+
     def close(self) -> None:
         """Let the process end."""
         self._process.communicate()

@@ -98,17 +98,6 @@ def encode_tokens(
 
 
 @spi.boundary
-def encode_tensor(tensor: bytes | None, model: str | None) -> str | None:
-    """Run the encoder over `[batch, sequence, hidden]`, given by array_send, told as array text."""
-    if tensor is None:
-        return None
-    with threads.kept_out():
-        from pageformer.udfs import tensors  # NumPy, which texts do without
-    version = versions.ready(versions.resolve(model))
-    return tensors.to_text(tensors.encode(version.model, tensors.receive(tensor), spi.pulse))
-
-
-@spi.boundary
 def tokenize(input: str | None, model: str | None) -> list[tuple[int, int, str, int, int]]:
     """Return (index, id, token, start_offset, end_offset) of every token, uncut, index from 1."""
     every = chain.from_iterable(all_tokens(input, model))

@@ -7,20 +7,32 @@ by element through PL/Python.
 import struct
 from itertools import accumulate, repeat
 
-import numpy as np
-import orjson
+from pageformer.udfs import threads
 
-from pageformer.errors import InvalidInput
-from pageformer.udfs import encoder
-from pageformer.udfs.blocks import Array
-from pageformer.udfs.encoding import Pulse
-from pageformer.udfs.model import Model
+with threads.kept_out():  # NumPy, which texts do without
+    import numpy as np
+    import orjson
+
+    from pageformer.errors import InvalidInput
+    from pageformer.udfs import encoder, spi, versions
+    from pageformer.udfs.blocks import Array
+    from pageformer.udfs.encoding import Pulse
+    from pageformer.udfs.model import Model
 
 # PostgreSQL's array_send: dimensions, has-null flag, element type; per dimension length and lower
 # bound; then per element its length and its bytes; all big endian.
 HEAD = struct.Struct(">iiI")
 DIMENSION = struct.Struct(">ii")
 ELEMENT = np.dtype([("length", ">i4"), ("value", ">f4")])
+
+
+@spi.boundary
+def encode_sent(sent: bytes | None, model: str | None) -> str | None:
+    """Run the encoder over `[batch, sequence, hidden]`, given by array_send, told as array text."""
+    if sent is None:
+        return None
+    version = versions.ready(versions.resolve(model))
+    return to_text(encode(version.model, receive(sent), spi.pulse))
 
 
 def receive(sent: bytes) -> Array:

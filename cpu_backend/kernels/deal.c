@@ -2,6 +2,8 @@
 
 #include "threads.h"
 
+static const double WORTH_WAKING = 1e6; /* some ten microseconds of one core */
+
 struct dealt {
     void (*unit)(void *what, int unit, int rank);
     void *what;
@@ -15,7 +17,8 @@ static void work(void *object, int rank) {
         dealt->unit(dealt->what, unit, rank);
 }
 
-int deal_members(void) {
+int deal_members(double multiplications) {
+    if (multiplications < WORTH_WAKING) return 1;
     share_enter(); /* not left: that sign of life is over a second after the last deal */
     return share_now();
 }

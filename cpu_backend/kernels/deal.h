@@ -2,8 +2,9 @@
 #ifndef PAGEFORMER_DEAL_H
 #define PAGEFORMER_DEAL_H
 
-/* How many threads this process may use now. */
-int deal_members(void);
+/* How many threads this process may use now, for about so many multiplications: for few of them it
+ * takes longer to wake another one. */
+int deal_members(double multiplications);
 
 /* Compute units 0 .. count - 1 of `what` on up to `members` threads, whom `rank` tells apart.
  * Returns when all are done. */

@@ -189,7 +189,7 @@ PyObject *linear(PyObject *module, PyObject *arguments) {
     float *out = hold(&call, y, (Py_ssize_t)rows * cols);
     const int prepared = PyErr_Occurred() ? -1 : set_product(&call, p, rows, list, out);
     if (prepared < 0) return leave(&call);
-    const int members = deal_members();
+    const int members = deal_members((double)rows * matrix->rows * cols);
     if (prepared) deal(p->segment_count, members, prepare, &work);
     deal((cols + work.variant->strip - 1) / work.variant->strip, members, strip, &work);
     for (int r = 0; p->y != out && r < rows; r++)
@@ -265,7 +265,7 @@ PyObject *add_norm(PyObject *module, PyObject *arguments) {
     e->y = hold(&call, y, floats);
     struct run *runs = PyErr_Occurred() ? NULL : room_for_runs(&call, list);
     const int count = runs ? runs_of(list, rows, runs) : -1;
-    const int members = deal_members();
+    const int members = deal_members((double)floats * 32);
     const int pieces = count < 0 ? -1 : set_pieces(&call, &work, runs, count, rows, members);
     if (pieces > 0) deal(pieces, members, end_piece, &work);
     return leave(&call);

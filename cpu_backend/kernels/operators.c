@@ -109,7 +109,7 @@ PyObject *attend(PyObject *module, PyObject *arguments) {
     if (longest_of(call.offset, sequences) > call.longest)
         PyErr_SetString(PyExc_ValueError, "a sequence is too long");
     call.scratch = (call.variant->attention_scratch(call.longest, call.attention.width) + 63) / 64 * 64;
-    const int members = deal_members();
+    const int members = deal_members((double)floats * call.longest * 2);
     if (PyErr_Occurred() || !scratch_of(&held, call.scratch * (size_t)members)) return leave(&held);
     call.attention.scratch = held.scratch;
     deal(sequences * call.heads, members, attend_unit, &call);

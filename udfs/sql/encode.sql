@@ -99,18 +99,14 @@ create or replace function pageformer.encode_tensor_text(sent bytea, model text)
 language plpython3u stable parallel unsafe cost 100000
 set search_path = pg_catalog, pageformer, pg_temp
 as $python$
-from pageformer.udfs import server
-return server.encode_tensor(sent, model)
+from pageformer.udfs import tensors
+return tensors.encode_sent(sent, model)
 $python$;
 
+-- Bound when it is made, so that the planner puts its body in its place.
 create or replace function pageformer.encode_tensor(tensor real[], model text) returns real[]
-language plpgsql stable parallel unsafe cost 100000
-set search_path = pg_catalog, pageformer, pg_temp
-as $$
-begin
-    return encode_tensor_text(array_send(tensor), model);
-end
-$$;
+language sql stable parallel unsafe cost 100000
+return pageformer.encode_tensor_text(pg_catalog.array_send(tensor), model)::real[];
 
 create or replace function pageformer.tokenize(input text, model text)
 returns table (

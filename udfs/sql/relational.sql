@@ -1,5 +1,6 @@
 -- The forward pass as a text of SQL over relations of blocks, and what runs it. It is planned once per
--- connection and version, for any input; compiling its expressions would cost more than it saves.
+-- connection and version, for any input; compiling its expressions would cost more than it saves; and
+-- sorting before sums would keep every block of every step to the end, where hashing keeps the sums.
 
 create or replace function pageformer.encoder_sql(model text) returns text
 language plpython3u stable parallel unsafe cost 10000
@@ -14,6 +15,7 @@ language plpython3u stable parallel unsafe cost 1000000
 set search_path = pg_catalog, pageformer, pg_temp
 set plan_cache_mode = force_generic_plan
 set jit = off
+set enable_sort = off
 as $python$
 from pageformer.udfs import relational_calls
 return relational_calls.encode(input, model)
@@ -25,6 +27,7 @@ language plpython3u stable parallel unsafe cost 1000000
 set search_path = pg_catalog, pageformer, pg_temp
 set plan_cache_mode = force_generic_plan
 set jit = off
+set enable_sort = off
 as $python$
 from pageformer.udfs import relational_calls
 return relational_calls.encode_tensor(tensor, model)
