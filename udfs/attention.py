@@ -24,7 +24,17 @@ class Relative(NamedTuple):
 
     keys: Array | None
     queries: Array | None
-    index: Any  # [2 longest - 1]
+    index: Any  # [2 longest - 1], it never falls or never rises
+
+    def within(self, length: int) -> tuple[slice, Any]:
+        """Return the rows that positions of one sequence need, and the index into these.
+
+        What others of the batch need would change how a product is cut up, and so its last bits.
+        """
+        middle = len(self.index) // 2
+        index = self.index[middle + 1 - length : middle + length]
+        first = min(int(index[0]), int(index[-1]))
+        return slice(first, max(int(index[0]), int(index[-1])) + 1), index - first
 
 
 class Attention:
@@ -90,13 +100,13 @@ class Attention:
             qs, ks, vs = (t[start:stop].reshape(split).swapaxes(1, 2) for t in (q, k, v))
             scores = qs @ ks.swapaxes(2, 3)  # [sequences, heads, length, length]
             position = self.xp.arange(length)
-            apart = position[None, :] - position[:, None] + len(relative.index) // 2
-            row = self.xp.asarray(relative.index)[apart]  # [length, length]
+            near, row = relative.within(length)
+            row = self.xp.asarray(row)[position[None, :] - position[:, None] + length - 1]
             if relative.keys is not None:
-                to_position = qs @ per_head(relative.keys, heads)  # [s, heads, length, buckets]
+                to_position = qs @ per_head(relative.keys[near], heads)  # [s, heads, length, near]
                 scores += to_position[:, :, position[:, None], row]
             if relative.queries is not None:
-                from_position = ks @ per_head(relative.queries, heads)
+                from_position = ks @ per_head(relative.queries[near], heads)
                 scores += from_position[:, :, position[None, :], row]
             mixed = self.softmax(scores * scale) @ vs  # [sequences, heads, length, d]
             out[start:stop] = mixed.swapaxes(1, 2).reshape(stop - start, -1)
