@@ -185,8 +185,8 @@ def socket_of(cluster: Cluster, dsn: str) -> Path:
         query = "select oid::bigint from pg_database where datname = current_database()"
         [[database]] = session.execute(query)
     data = hashlib.sha256(os.fsencode(cluster.data_directory.resolve())).hexdigest()[:16]
-    [folder] = Path("/dev/shm").glob(f"pageformer-*-{data}")
-    return folder / f"serve-{database}"
+    user = cluster.data_directory.stat().st_uid
+    return Path("/dev/shm") / f"pageformer-{user}-{data}" / f"serve-{database}"
 
 
 def connected(path: Path) -> socket.socket:
