@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.simulator import belady, simulate
 from bench.traces import Trace, scan, versions, zipf
-from pageformer.udfs.eviction import POLICIES
+from pageformer.udfs.page_cache.eviction import POLICIES
 
 RESULTS = Path(__file__).parent / "results" / "eviction.md"
 SEEDS = range(3)

@@ -8,7 +8,7 @@ import heapq
 import numpy as np
 
 from bench.traces import Trace
-from pageformer.udfs.eviction import HEAD, POLICIES, SLOT, Forecast, Held, displaces
+from pageformer.udfs.page_cache.eviction import HEAD, POLICIES, SLOT, Forecast, Held, displaces
 
 NEVER = 1 << 62
 

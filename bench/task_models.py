@@ -11,8 +11,8 @@ import numpy as np
 from pageformer.loader.families.shapes import expected_shapes
 from pageformer.udfs.config import Config
 from pageformer.udfs.layout import BUNDLE, Layout, Place, TensorRow
-from pageformer.udfs.task import Bottleneck, TaskConfig
-from pageformer.udfs.task_array import TaskArray, bits, floats, whole
+from pageformer.udfs.tasks.task import Bottleneck, TaskConfig
+from pageformer.udfs.tasks.task_array import TaskArray, bits, floats, whole
 
 SIDE = 128
 KINDS = ("adapter", "mask", "diff", "bias")

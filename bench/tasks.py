@@ -21,9 +21,9 @@ from pageformer.serving import cost as costs
 from pageformer.serving import plan as plans
 from pageformer.udfs import backends, composed
 from pageformer.udfs.model import Model
-from pageformer.udfs.plan import plan
-from pageformer.udfs.task_array import TaskArray, aligned
-from pageformer.udfs.task_run import Task, read
+from pageformer.udfs.tasks.plan import plan
+from pageformer.udfs.tasks.task_array import TaskArray, aligned
+from pageformer.udfs.tasks.task_run import Task, read
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = {"DistilBERT": (768, 6), "BERT-base": (768, 12), "BERT-large": (1024, 24)}

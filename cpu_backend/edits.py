@@ -6,7 +6,7 @@ import numpy as np
 
 from pageformer.cpu_backend import _kernels as kernels
 from pageformer.udfs.blocks import Array
-from pageformer.udfs.edits import BottleneckEdits, EndEdits, LinearEdits, Norm
+from pageformer.udfs.tasks.edits import BottleneckEdits, EndEdits, LinearEdits, Norm
 
 STRIP = 32  # columns; kernels/edits_objects.c counts with it
 CODES = {None: 0, "gelu": 1, "gelu_tanh": 2, "relu": 3, "silu": 4}

@@ -14,8 +14,8 @@ from pageformer.cpu_backend import _kernels as kernels
 from pageformer.cpu_backend.edits import CODES, end_edits, linear_edits
 from pageformer.udfs.attention import Rotary
 from pageformer.udfs.blocks import Array, BlockMatrix
-from pageformer.udfs.edits import EndEdits, LinearEdits, Norm, Term
 from pageformer.udfs.operators import Operators
+from pageformer.udfs.tasks.edits import EndEdits, LinearEdits, Norm, Term
 
 
 class CpuOperators(Operators):

@@ -1,14 +1,14 @@
 """Arrays on the device that can be made again, kept under a limit of bytes.
 
 Pages and the matrices gathered from them share the room. What goes first is said by the policies of
-the page cache (udfs/eviction.py), from counts of how often each was asked for.
+the page cache (udfs/page_cache/eviction.py), from counts of how often each was asked for.
 """
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from pageformer.udfs.eviction import POLICIES, Held, displaces
+from pageformer.udfs.page_cache.eviction import POLICIES, Held, displaces
 
 Make = Callable[[], Any]
 

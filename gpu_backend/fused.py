@@ -18,7 +18,7 @@ from pageformer.gpu_backend.launches import Launch
 from pageformer.gpu_backend.paged import PagedArray
 from pageformer.udfs.attention import Relative, Rotary
 from pageformer.udfs.blocks import Array, BlockMatrix
-from pageformer.udfs.edits import Norm, Term
+from pageformer.udfs.tasks.edits import Norm, Term
 
 FLOAT32 = np.dtype(np.float32)
 

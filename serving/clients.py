@@ -12,8 +12,8 @@ import time
 from typing import Any, Protocol
 
 from pageformer.serving.waiting import Request
-from pageformer.udfs import wire
-from pageformer.udfs.serving_client import peer_user
+from pageformer.udfs.executors import wire
+from pageformer.udfs.executors.client import peer_user
 
 AT_ONCE = 8  # requests of one client that are on their way; more are not read
 UNREAD = 1 << 22  # bytes of answers that wait for a client before its requests do

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pageformer.udfs.cuts import Cost, TaskCost
+from pageformer.udfs.tasks.cuts import Cost, TaskCost
 
 SHAPES = ((1, 16), (1, 64), (4, 32), (8, 32), (16, 32), (8, 96))  # sequences, tokens of each
 REPEATED = 3

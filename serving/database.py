@@ -12,8 +12,8 @@ from psycopg.rows import dict_row
 
 from pageformer.errors import MissingGrant, ServerUnready
 from pageformer.udfs import named_queries
-from pageformer.udfs.page_cache import PageCache
-from pageformer.udfs.room import limit_of, policy_of
+from pageformer.udfs.page_cache.cache import PageCache
+from pageformer.udfs.page_cache.room import limit_of, policy_of
 from pageformer.udfs.version import Rows, Version, read_blocks, read_page
 
 QUERIES = named_queries.read("pageformer.udfs", "queries.sql")

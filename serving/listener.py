@@ -6,9 +6,9 @@ import socket
 
 from pageformer.errors import ObjectsInUse
 from pageformer.serving.database import Place
-from pageformer.udfs.page_cache import PageCache
-from pageformer.udfs.private_folder import PrivateFolder
-from pageformer.udfs.serving_client import socket_name
+from pageformer.udfs.executors.client import socket_name
+from pageformer.udfs.page_cache.cache import PageCache
+from pageformer.udfs.page_cache.private_folder import PrivateFolder
 
 
 class Listener:

@@ -23,7 +23,8 @@ from pageformer.serving.shelf import Held, Shelf
 from pageformer.serving.statistics import Statistics
 from pageformer.serving.waiting import Request, Trigger, WaitingRoom
 from pageformer.serving.workers import Workers
-from pageformer.udfs import backends, wire
+from pageformer.udfs import backends
+from pageformer.udfs.executors import wire
 
 MOST_CLIENTS = 1000
 MOST_WAITING = 4096  # requests; when as many wait, no more are read

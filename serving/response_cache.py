@@ -3,7 +3,7 @@
 import hashlib
 from collections import OrderedDict
 
-from pageformer.udfs.wire import Asked, write_asked
+from pageformer.udfs.executors.wire import Asked, write_asked
 
 OVERHEAD = 200  # bytes that an entry takes beside its texts
 

@@ -12,8 +12,8 @@ from pageformer.errors import PageformerError
 from pageformer.serving.database import Database, NotThere, Place, one_line, open_version
 from pageformer.serving.timings import Timings, measure
 from pageformer.udfs.encoding import LocalEncoder
+from pageformer.udfs.executors.wire import NO_TASK, Asked
 from pageformer.udfs.version import Version
-from pageformer.udfs.wire import NO_TASK, Asked
 
 Key = tuple[bytes, str]  # hash of the version, compute
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pageformer.serving.schedule import POLICIES, Size
 from pageformer.serving.shelf import Held
-from pageformer.udfs.wire import Asked
+from pageformer.udfs.executors.wire import Asked
 
 LOOKED_AT = 64  # requests, the oldest, that a plan is made for
 

@@ -10,9 +10,9 @@ from pageformer.serving.response_cache import ResponseCache
 from pageformer.serving.shelf import Held
 from pageformer.serving.statistics import Statistics
 from pageformer.serving.waiting import Batch, Request, WaitingRoom
-from pageformer.udfs import wire
 from pageformer.udfs.encoding import Encoder
-from pageformer.udfs.wire import Answered, Asked
+from pageformer.udfs.executors import wire
+from pageformer.udfs.executors.wire import Answered, Asked
 
 Renew = Callable[[Held, list[Request]], None]
 

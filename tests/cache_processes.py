@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pageformer.udfs.page_cache import PageCache
-from pageformer.udfs.page_file import Page, file_name
+from pageformer.udfs.page_cache.cache import PageCache
+from pageformer.udfs.page_cache.page_file import Page, file_name
 
 PAGE_BYTES = 1 << 20
 processes = multiprocessing.get_context("fork")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import erf
 
 from pageformer.udfs.config import Config
-from pageformer.udfs.task import Bottleneck, TaskConfig
+from pageformer.udfs.tasks.task import Bottleneck, TaskConfig
 
 Array = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]

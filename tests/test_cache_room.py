@@ -9,9 +9,9 @@ from cache_processes import parent as parent
 from cache_processes import table as table
 
 from pageformer.errors import ServerUnready
-from pageformer.udfs.page_file import Page, file_name
-from pageformer.udfs.page_files import NoRoom
-from pageformer.udfs.room import limit_of, policy_of
+from pageformer.udfs.page_cache.page_file import Page, file_name
+from pageformer.udfs.page_cache.page_files import NoRoom
+from pageformer.udfs.page_cache.room import limit_of, policy_of
 
 SIZE = 16384
 VERSIONS = [bytes([n]) * 32 for n in range(1, 9)]

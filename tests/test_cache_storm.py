@@ -12,8 +12,8 @@ from cache_processes import Connection, Table, page_bytes, processes
 from cache_processes import parent as parent
 from cache_processes import table as table
 
-from pageformer.udfs.page_file import Page
-from pageformer.udfs.page_files import NoRoom
+from pageformer.udfs.page_cache.page_file import Page
+from pageformer.udfs.page_cache.page_files import NoRoom
 
 PROCESSES = 20
 SIZE = 65536

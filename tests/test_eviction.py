@@ -4,7 +4,7 @@ import pytest
 
 from bench.simulator import belady, simulate
 from bench.traces import Trace, scan, versions, zipf
-from pageformer.udfs.eviction import HEAD, POLICIES, SLOT, Forecast, Held, displaces
+from pageformer.udfs.page_cache.eviction import HEAD, POLICIES, SLOT, Forecast, Held, displaces
 
 SMALL = versions(16, pages=20)  # as the benchmark's, of fewer pages
 CAPACITY = 65  # a quarter of them

@@ -15,7 +15,7 @@ from pageformer.gpu_backend import launches
 from pageformer.gpu_backend.sources import ELEMENTS, FILES, kernels, source
 from pageformer.udfs.attention import Rotary
 from pageformer.udfs.blocks import BlockMatrix
-from pageformer.udfs.edits import LinearEdits, Norm, Term
+from pageformer.udfs.tasks.edits import LinearEdits, Norm, Term
 
 HALF = ["float16", "bfloat16"]
 EPS = 1e-12

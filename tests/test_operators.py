@@ -18,8 +18,8 @@ from pageformer.errors import NotBuilt, ServerUnready
 from pageformer.udfs.attention import Rotary
 from pageformer.udfs.backends import BACKENDS, choose
 from pageformer.udfs.blocks import BlockMatrix
-from pageformer.udfs.edits import Norm
 from pageformer.udfs.operators import Operators
+from pageformer.udfs.tasks.edits import Norm
 
 EPS = 1e-5
 SIDES = st.sampled_from([32, 64, 128])

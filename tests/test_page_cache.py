@@ -24,8 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pageformer.errors import DamagedPage, ServerUnready
-from pageformer.udfs.page_cache import PageCache
-from pageformer.udfs.page_file import Page, content, file_name, floats
+from pageformer.udfs.page_cache.cache import PageCache
+from pageformer.udfs.page_cache.page_file import Page, content, file_name, floats
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts or gives files away")
 
@@ -188,7 +188,7 @@ def start_filler(parent: Path, table: Table, page: Page) -> multiprocessing.proc
             inside.set()
             time.sleep(600)
 
-        import pageformer.udfs.private_folder as module
+        import pageformer.udfs.page_cache.private_folder as module
 
         module.write_wholly = write_half  # type: ignore[assignment]
         Connection(parent, table).open([page])

@@ -18,7 +18,7 @@ import pytest
 from serving_process import Serving, serving, set_executor
 
 from pageformer.cluster import Cluster
-from pageformer.udfs import wire
+from pageformer.udfs.executors import wire
 
 Session = psycopg.Connection[Any]
 QUERY = "select pageformer.encode(%s, 'minilm')::text"

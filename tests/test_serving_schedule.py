@@ -11,8 +11,8 @@ from pageformer.serving import timings
 from pageformer.serving.response_cache import OVERHEAD, ResponseCache
 from pageformer.serving.schedule import POLICIES, Plan, Size, by_cost
 from pageformer.serving.timings import Timings
-from pageformer.udfs.rivals import AGAIN, Rivals
-from pageformer.udfs.wire import Asked
+from pageformer.udfs.executors.rivals import AGAIN, Rivals
+from pageformer.udfs.executors.wire import Asked
 
 SIZES = st.lists(
     st.integers(1, 60).map(lambda tokens: Size(tokens, tokens)), min_size=1, max_size=8

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pageformer.udfs import wire
-from pageformer.udfs.wire import Answered, Asked, Garbled
+from pageformer.udfs.executors import wire
+from pageformer.udfs.executors.wire import Answered, Asked, Garbled
 
 NUMBERS = st.integers(0, 2**32 - 1)
 QUESTIONS = st.builds(

@@ -3,7 +3,7 @@
 import pytest
 
 from pageformer.errors import InvalidTask
-from pageformer.udfs.task import Bottleneck, TaskConfig, check
+from pageformer.udfs.tasks.task import Bottleneck, TaskConfig, check
 
 BASE = {
     "embeddings.word": (50, 8),

@@ -13,12 +13,13 @@ from cpu_models import layout_of
 
 from pageformer.loader.checkpoint import read
 from pageformer.loader.families.shapes import expected_shapes
-from pageformer.udfs import composed, encoder, task_run
+from pageformer.udfs import composed, encoder
 from pageformer.udfs.layout import Layout
 from pageformer.udfs.model import Model, assemble
 from pageformer.udfs.operators import Operators
-from pageformer.udfs.task import check
-from pageformer.udfs.task_run import Task
+from pageformer.udfs.tasks import task_run
+from pageformer.udfs.tasks.task import check
+from pageformer.udfs.tasks.task_run import Task
 
 FAMILIES = ("bert-mean", "roberta-mean")
 VARIANTS = ("avx512", "avx2", "portable")

@@ -15,11 +15,12 @@ from cpu_models import layout_of
 from pageformer.loader.checkpoint import read
 from pageformer.loader.load import load
 from pageformer.loader.tasks import store
-from pageformer.udfs import composed, task_run
+from pageformer.udfs import composed
 from pageformer.udfs.model import Model, assemble
 from pageformer.udfs.operators import Operators
-from pageformer.udfs.task import TaskConfig
-from pageformer.udfs.task_array import floats
+from pageformer.udfs.tasks import task_run
+from pageformer.udfs.tasks.task import TaskConfig
+from pageformer.udfs.tasks.task_array import floats
 from pageformer.udfs.tokenizer import Tokenizer
 
 TEXT = "a cat sat on the mat"

@@ -13,7 +13,7 @@ import tiny_models
 from pageformer.errors import DuplicateName, InvalidInput, MissingGrant
 from pageformer.loader.load import load
 from pageformer.loader.tasks.store import Added, Request, write
-from pageformer.udfs.task_array import TaskArray, bits, floats, size, whole
+from pageformer.udfs.tasks.task_array import TaskArray, bits, floats, size, whole
 
 Connection = psycopg.Connection[Any]
 CONFIG = '{"kind":"bitfit"}'

@@ -9,8 +9,8 @@ import numpy as np
 from pageformer.udfs.blocks import BlockMatrix
 from pageformer.udfs.config import Config
 from pageformer.udfs.model import Model
-from pageformer.udfs.task import Bottleneck, TaskConfig
-from pageformer.udfs.task_array import TaskArray, bits, floats, whole
+from pageformer.udfs.tasks.task import Bottleneck, TaskConfig
+from pageformer.udfs.tasks.task_array import TaskArray, bits, floats, whole
 
 Arrays = dict[str, TaskArray]
 Draw = np.random.Generator

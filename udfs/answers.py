@@ -12,7 +12,7 @@ from pageformer.udfs.versions import Resolved
 
 if TYPE_CHECKING:  # NumPy, which other functions do without
     from pageformer.udfs.blocks import Array
-    from pageformer.udfs.task_run import Task
+    from pageformer.udfs.tasks.task_run import Task
 
 WHAT = {
     "sequence": "a head that classifies texts",
@@ -220,9 +220,9 @@ def opened(
     tasks: list[Task | None] = [None] * len(names)
     if any(name is not None for name in names):
         with threads.kept_out():
-            from pageformer.udfs import tasks as running
-        tasks = running.chosen(resolved, version, names)
-        tokenizer = running.tokenizer(version, tasks)
+            from pageformer.udfs.tasks import named
+        tasks = named.chosen(resolved, version, names)
+        tokenizer = named.tokenizer(version, tasks)
     heads = [version.config.head if task is None else task.head for task in tasks]
     for head in heads or [version.config.head]:
         check_head(resolved, head, need)

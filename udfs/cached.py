@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pageformer.udfs import spi, versions
-from pageformer.udfs.page_cache import CacheUse
+from pageformer.udfs.page_cache.cache import CacheUse
 
 
 @spi.boundary

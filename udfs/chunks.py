@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pageformer.errors import InvalidInput, NotBuilt
-from pageformer.udfs import encoding, executor, sentences, spi, versions
+from pageformer.udfs import encoding, sentences, spi, versions
 from pageformer.udfs.encoding import Options
+from pageformer.udfs.executors import executor
 from pageformer.udfs.tokenizer import Tokenizer
 from pageformer.udfs.version import Version
 

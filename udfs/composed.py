@@ -11,11 +11,11 @@ import orjson
 from pageformer.errors import NotBuilt
 from pageformer.udfs import encoder
 from pageformer.udfs.blocks import Array
-from pageformer.udfs.cuts import Cost, Request
 from pageformer.udfs.encoding import Pulse
 from pageformer.udfs.model import Model
-from pageformer.udfs.plan import plan
-from pageformer.udfs.task_run import Task, tasked
+from pageformer.udfs.tasks.cuts import Cost, Request
+from pageformer.udfs.tasks.plan import plan
+from pageformer.udfs.tasks.task_run import Task, tasked
 
 Tasks = Sequence[Task | None] | None
 BATCH_TOKENS = 1024  # computed at once: bounds memory, and the time to notice a cancel

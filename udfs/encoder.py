@@ -15,10 +15,10 @@ import numpy.typing as npt
 from pageformer.udfs.blocks import Array
 from pageformer.udfs.config import Config
 from pageformer.udfs.distances import Distances, distances, relative_positions
-from pageformer.udfs.edits import Norm
 from pageformer.udfs.encoding import Pulse
 from pageformer.udfs.model import Layer, Linear, Model
-from pageformer.udfs.prefixes import attend_with_prefixes
+from pageformer.udfs.tasks.edits import Norm
+from pageformer.udfs.tasks.prefixes import attend_with_prefixes
 
 Ids = npt.NDArray[np.intp]
 

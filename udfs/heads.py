@@ -12,7 +12,7 @@ from pageformer.udfs.blocks import Array
 from pageformer.udfs.composed import Tasks, batches
 from pageformer.udfs.encoding import Pulse
 from pageformer.udfs.model import Model
-from pageformer.udfs.task_run import Run, Task, runs, tasked
+from pageformer.udfs.tasks.task_run import Run, Task, runs, tasked
 from pageformer.udfs.tokenizer import Tokens
 
 

@@ -10,10 +10,10 @@ from functools import cached_property
 
 from pageformer.udfs.blocks import Array, BlockMatrix
 from pageformer.udfs.config import Config
-from pageformer.udfs.edits import Norm, Term
 from pageformer.udfs.layout import BUNDLE, Layout
 from pageformer.udfs.matrices import Streamed, matrices, opened
 from pageformer.udfs.operators import Operators
+from pageformer.udfs.tasks.edits import Norm, Term
 
 
 @dataclass(frozen=True)

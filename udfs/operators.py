@@ -17,7 +17,7 @@ from pageformer.errors import NotBuilt
 from pageformer.udfs.activations import ACTIVATIONS
 from pageformer.udfs.attention import Attention
 from pageformer.udfs.blocks import Array, BlockMatrix
-from pageformer.udfs.edits import EditOperators, Norm, Term
+from pageformer.udfs.tasks.edits import EditOperators, Norm, Term
 
 ROWS_IN_CACHE = 64
 

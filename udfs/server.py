@@ -8,8 +8,9 @@ from typing import Any
 from pageformer.udfs import threads
 
 with threads.kept_out():
-    from pageformer.udfs import encoding, executor, spi, versions
+    from pageformer.udfs import encoding, spi, versions
     from pageformer.udfs.encoding import Encoder, Options
+    from pageformer.udfs.executors import executor
     from pageformer.udfs.tokenizer import Tokenizer, Tokens
     from pageformer.udfs.version import Version
     from pageformer.udfs.versions import Resolved
@@ -166,8 +167,8 @@ def runner(
     """Return what encodes sequences that have these tasks, and what makes their tokens."""
     if any(task is not None for task in tasks):
         with threads.kept_out():
-            from pageformer.udfs import tasks as running  # NumPy, which other calls do without
-        return running.runner(resolved, version, tasks)
+            from pageformer.udfs.tasks import named  # NumPy, which other calls do without
+        return named.runner(resolved, version, tasks)
     encoder = version.encoder if fixed else executor.encoder(resolved, version)
     return encoder, version.tokenizer
 

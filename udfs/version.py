@@ -17,15 +17,15 @@ from pageformer.udfs import arrival, backends, threads
 from pageformer.udfs.config import Config
 from pageformer.udfs.encoding import LocalEncoder
 from pageformer.udfs.layout import Layout, Place, TensorRow
-from pageformer.udfs.page_cache import PageCache
-from pageformer.udfs.page_file import Page
-from pageformer.udfs.page_files import NoRoom
+from pageformer.udfs.page_cache.cache import PageCache
+from pageformer.udfs.page_cache.page_file import Page
+from pageformer.udfs.page_cache.page_files import NoRoom
 from pageformer.udfs.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # NumPy, which the compiled path does without
     from pageformer.udfs.blocks import Array
     from pageformer.udfs.model import Model
-    from pageformer.udfs.tasks import OpenTask
+    from pageformer.udfs.tasks.named import OpenTask
 
 AsOwner = Callable[[Callable[[], Any]], Any]
 RETRY_SECONDS = 1.0  # a version that others left no room for is opened again after that

@@ -12,8 +12,8 @@ from functools import partial
 
 from pageformer.errors import DamagedPage, InvalidInput, MissingGrant, UnknownName
 from pageformer.udfs import spi
-from pageformer.udfs.page_cache import PageCache
-from pageformer.udfs.room import limit_of, policy_of
+from pageformer.udfs.page_cache.cache import PageCache
+from pageformer.udfs.page_cache.room import limit_of, policy_of
 from pageformer.udfs.version import Version, read_blocks, read_page
 
 KEPT = 8  # versions that a connection keeps ready

@@ -47,7 +47,7 @@ struct norm_parameters {
 
 enum state { PRODUCT, ADDED, NORMED, RESIDUAL };
 
-/* a(x) = up(activation(down(before(x)))); see udfs/task.py for where it stands. */
+/* a(x) = up(activation(down(before(x)))); see udfs/tasks/task.py for where it stands. */
 struct bottleneck {
     enum state input, base;
     int base_before_norm, closes, rank;

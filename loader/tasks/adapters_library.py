@@ -17,7 +17,7 @@ from pageformer.loader.tasks.injected import read_injected
 from pageformer.loader.tasks.method import Method
 from pageformer.loader.tasks.modules import Modules
 from pageformer.loader.tasks.saved import Saved, Settings, refuse_any
-from pageformer.udfs.task import Bottleneck, TaskConfig
+from pageformer.udfs.tasks.task import Bottleneck, TaskConfig
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter.safetensors"

@@ -15,7 +15,7 @@ from pageformer.loader.tasks.edits import Task
 from pageformer.loader.tasks.head import Wishes
 from pageformer.loader.tasks.saved import Settings
 from pageformer.loader.tasks.store import Added, Request
-from pageformer.udfs.task import check
+from pageformer.udfs.tasks.task import check
 
 CONFIG = "adapter_config.json"
 

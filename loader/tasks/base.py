@@ -19,12 +19,13 @@ from pageformer.loader.checkpoint import weight_files
 from pageformer.loader.modules import read_pipeline
 from pageformer.loader.safetensors_file import FileTensor
 from pageformer.loader.source import find_directory
-from pageformer.udfs import named_queries, page_file
+from pageformer.udfs import named_queries
 from pageformer.udfs.blocks import Array
 from pageformer.udfs.config import Config
 from pageformer.udfs.layout import BUNDLE, Place, TensorRow
-from pageformer.udfs.page_file import Page
-from pageformer.udfs.task import Shape
+from pageformer.udfs.page_cache import page_file
+from pageformer.udfs.page_cache.page_file import Page
+from pageformer.udfs.tasks.task import Shape
 from pageformer.udfs.version import read_blocks, read_page
 
 VERSION = named_queries.read("pageformer.udfs", "queries.sql")

@@ -8,7 +8,7 @@ from typing import Any
 from pageformer.loader.families.raw_config import ACTIVATIONS
 from pageformer.loader.tasks.method import Method
 from pageformer.loader.tasks.saved import Numbers, Settings, refuse_any
-from pageformer.udfs.task import Bottleneck, State
+from pageformer.udfs.tasks.task import Bottleneck, State
 
 GROUP = "adapters"
 MODULE = re.compile(r".*?\b(?:layer|albert_layer_groups)\.(\d+)\.(?:albert_layers\.0\.)?(.+)")

@@ -13,8 +13,8 @@ from pageformer.errors import InvalidTask
 from pageformer.loader.tasks.base import Base
 from pageformer.loader.tasks.saved import Numbers
 from pageformer.udfs.blocks import widen
-from pageformer.udfs.task import TaskConfig
-from pageformer.udfs.task_array import TaskArray, bits, floats, whole
+from pageformer.udfs.tasks.task import TaskConfig
+from pageformer.udfs.tasks.task_array import TaskArray, bits, floats, whole
 
 MOST_ROWS = 1 << 16  # that a 16-bit index tells apart
 NORM_PARTS = ("weight", "bias")

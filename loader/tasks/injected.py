@@ -12,7 +12,7 @@ from pageformer.errors import InvalidTask
 from pageformer.loader.tasks.method import Method
 from pageformer.loader.tasks.modules import Site
 from pageformer.loader.tasks.saved import Numbers, refuse_any
-from pageformer.udfs.task import Bottleneck
+from pageformer.udfs.tasks.task import Bottleneck
 
 GROUP = "loras"
 MATRICES = {"q": "attention.query", "k": "attention.key", "v": "attention.value"}

@@ -21,7 +21,7 @@ from pageformer.loader.tasks.head import Wishes, wished
 from pageformer.loader.tasks.saved import SHOWN, Numbers
 from pageformer.udfs.blocks import Array, widen
 from pageformer.udfs.config import Config
-from pageformer.udfs.task import TaskConfig
+from pageformer.udfs.tasks.task import TaskConfig
 
 # What stands behind the encoder, or around it: a task leaves it as the version has it.
 AROUND = (

@@ -21,7 +21,7 @@ from pageformer.loader.tasks.head import Wishes, family_head
 from pageformer.loader.tasks.modules import Modules
 from pageformer.loader.tasks.saved import Saved, Settings, numbers, refuse_any
 from pageformer.loader.tasks.tuned import Tuned
-from pageformer.udfs.task import TaskConfig
+from pageformer.udfs.tasks.task import TaskConfig
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

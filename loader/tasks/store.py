@@ -19,7 +19,7 @@ from psycopg.errors import (
 from pageformer.errors import DuplicateName, InvalidInput, MissingGrant, ServerUnready, UnknownName
 from pageformer.loader.tables import Tables
 from pageformer.udfs import named_queries
-from pageformer.udfs.task_array import TaskArray, aligned
+from pageformer.udfs.tasks.task_array import TaskArray, aligned
 
 QUERIES = named_queries.read("pageformer.loader.tasks", "queries.sql")
 PAGE_BYTES = 1 << 20  # a page is closed when it has this many; an array is never cut

@@ -6,7 +6,7 @@ create or replace function pageformer_op.matmul(a bytea, b bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.matmul(a, b)
 $python$;
 
@@ -14,7 +14,7 @@ create or replace function pageformer_op.transpose(block bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.transpose(block)
 $python$;
 
@@ -22,7 +22,7 @@ create or replace function pageformer_op.add(a bytea, b bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.add(a, b)
 $python$;
 
@@ -34,7 +34,7 @@ create or replace function pageformer_op.multiply(a bytea, b bytea) returns byte
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.multiply(a, b)
 $python$;
 
@@ -42,7 +42,7 @@ create or replace function pageformer_op.add_bias(block bytea, bias bytea) retur
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.add_bias(block, bias)
 $python$;
 
@@ -50,7 +50,7 @@ create or replace function pageformer_op.scale(block bytea, factor double precis
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.scale(block, factor)
 $python$;
 
@@ -59,7 +59,7 @@ create or replace function pageformer_op.mask(block bytea, visible bytea) return
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.mask(block, visible)
 $python$;
 
@@ -67,7 +67,7 @@ create or replace function pageformer_op.relu(block bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.activate(block, 'relu')
 $python$;
 
@@ -75,7 +75,7 @@ create or replace function pageformer_op.gelu(block bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.activate(block, 'gelu')
 $python$;
 
@@ -83,7 +83,7 @@ create or replace function pageformer_op.gelu_tanh(block bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.activate(block, 'gelu_tanh')
 $python$;
 
@@ -91,7 +91,7 @@ create or replace function pageformer_op.silu(block bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.activate(block, 'silu')
 $python$;
 
@@ -99,7 +99,7 @@ create or replace function pageformer_op.sigmoid(block bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.activate(block, 'sigmoid')
 $python$;
 
@@ -107,7 +107,7 @@ create or replace function pageformer_op.tanh(block bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.activate(block, 'tanh')
 $python$;
 
@@ -116,6 +116,6 @@ create or replace function pageformer_op.add_delta(page bytea, slot integer, bas
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.add_delta(page, slot, base)
 $python$;

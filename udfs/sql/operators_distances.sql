@@ -7,7 +7,7 @@ create or replace function pageformer_op.alibi(
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_distances
+from pageformer.udfs.relations import block_distances
 return block_distances.alibi(rows, first_row, cols, first_col, slope)
 $python$;
 
@@ -17,7 +17,7 @@ create or replace function pageformer_op.near(
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_distances
+from pageformer.udfs.relations import block_distances
 return block_distances.near(rows, first_row, cols, first_col, width)
 $python$;
 
@@ -27,7 +27,7 @@ create or replace function pageformer_op.relative_bias(
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_distances
+from pageformer.udfs.relations import block_distances
 return block_distances.relative_bias(block, head, rows, first_row, cols, first_col)
 $python$;
 
@@ -37,7 +37,7 @@ create or replace function pageformer_op.rotate(
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_distances
+from pageformer.udfs.relations import block_distances
 return block_distances.rotate(block, first, theta, divisor)
 $python$;
 
@@ -47,7 +47,7 @@ create or replace function pageformer_op.to_positions(
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_distances
+from pageformer.udfs.relations import block_distances
 return block_distances.to_positions(block, first_row, cols, first_col, span, reach)
 $python$;
 
@@ -57,6 +57,6 @@ create or replace function pageformer_op.from_positions(
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_distances
+from pageformer.udfs.relations import block_distances
 return block_distances.from_positions(block, first_col, rows, first_row, span, reach)
 $python$;

@@ -5,7 +5,7 @@ create or replace function pageformer_op.softmax(block bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_rows
+from pageformer.udfs.relations import block_rows
 return block_rows.softmax(block)
 $python$;
 
@@ -13,7 +13,7 @@ create or replace function pageformer_op.row_max(block bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_rows
+from pageformer.udfs.relations import block_rows
 return block_rows.row_max(block)
 $python$;
 
@@ -21,7 +21,7 @@ create or replace function pageformer_op.maximum(a bytea, b bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_rows
+from pageformer.udfs.relations import block_rows
 return block_rows.maximum(a, b)
 $python$;
 
@@ -33,7 +33,7 @@ create or replace function pageformer_op.exp_sum(block bytea, row_max bytea) ret
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_rows
+from pageformer.udfs.relations import block_rows
 return block_rows.exp_sum(block, row_max)
 $python$;
 
@@ -41,7 +41,7 @@ create or replace function pageformer_op.softmax_part(block bytea, row_max bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_rows
+from pageformer.udfs.relations import block_rows
 return block_rows.softmax_part(block, row_max, exp_sum)
 $python$;
 
@@ -51,7 +51,7 @@ create or replace function pageformer_op.layer_norm(
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_rows
+from pageformer.udfs.relations import block_rows
 return block_rows.layer_norm(block, weight, bias, eps)
 $python$;
 
@@ -59,7 +59,7 @@ create or replace function pageformer_op.row_moments(block bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_rows
+from pageformer.udfs.relations import block_rows
 return block_rows.row_moments(block)
 $python$;
 
@@ -67,7 +67,7 @@ create or replace function pageformer_op.merge_moments(a bytea, b bytea) returns
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_rows
+from pageformer.udfs.relations import block_rows
 return block_rows.merge_moments(a, b)
 $python$;
 
@@ -82,7 +82,7 @@ create or replace function pageformer_op.layer_norm_part(
 language plpython3u immutable parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_rows
+from pageformer.udfs.relations import block_rows
 return block_rows.layer_norm_part(block, moments, weight, bias, eps)
 $python$;
 
@@ -90,7 +90,7 @@ create or replace function pageformer_op.square_sum(block bytea) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_rows
+from pageformer.udfs.relations import block_rows
 return block_rows.square_sum(block)
 $python$;
 
@@ -98,7 +98,7 @@ create or replace function pageformer_op.normalize_part(block bytea, square_sum 
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_rows
+from pageformer.udfs.relations import block_rows
 return block_rows.normalize_part(block, square_sum)
 $python$;
 
@@ -106,6 +106,6 @@ create or replace function pageformer_op.pool(block bytea, mode text, skip integ
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_rows
+from pageformer.udfs.relations import block_rows
 return block_rows.pool(block, mode, skip)
 $python$;

@@ -5,7 +5,7 @@ create or replace function pageformer_op.block(form text, block_rows integer, bl
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_shapes
+from pageformer.udfs.relations import block_shapes
 return block_shapes.block(form, block_rows, block_cols, data)
 $python$;
 
@@ -13,7 +13,7 @@ create or replace function pageformer_op.from_array(elements real[]) returns byt
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_shapes
+from pageformer.udfs.relations import block_shapes
 return block_shapes.from_array(elements)
 $python$;
 
@@ -21,7 +21,7 @@ create or replace function pageformer_op.to_array(block bytea) returns real[]
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_shapes
+from pageformer.udfs.relations import block_shapes
 return block_shapes.to_array(block)
 $python$;
 
@@ -31,7 +31,7 @@ create or replace function pageformer_op.from_tensor(elements real[]) returns ta
 language plpython3u immutable strict parallel safe cost 1000 rows 10
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_shapes
+from pageformer.udfs.relations import block_shapes
 return block_shapes.from_tensor(elements)
 $python$;
 
@@ -39,7 +39,7 @@ create or replace function pageformer_op.to_tensor(blocks bytea[]) returns real[
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_shapes
+from pageformer.udfs.relations import block_shapes
 return block_shapes.to_tensor(blocks)
 $python$;
 
@@ -48,7 +48,7 @@ create or replace function pageformer_op.concat(blocks bytea[]) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_shapes
+from pageformer.udfs.relations import block_shapes
 return block_shapes.concat(blocks)
 $python$;
 
@@ -61,7 +61,7 @@ create or replace function pageformer_op.stack(blocks bytea[]) returns bytea
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_shapes
+from pageformer.udfs.relations import block_shapes
 return block_shapes.stack(blocks)
 $python$;
 
@@ -74,7 +74,7 @@ create or replace function pageformer_op.run(blocks bytea[], first bigint, count
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_shapes
+from pageformer.udfs.relations import block_shapes
 return block_shapes.run(blocks, first, count)
 $python$;
 
@@ -86,7 +86,7 @@ create or replace function pageformer_op.slice(
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_shapes
+from pageformer.udfs.relations import block_shapes
 return block_shapes.slice(block, first_row, rows, first_col, cols)
 $python$;
 
@@ -96,6 +96,6 @@ create or replace function pageformer_op.tile(whole bytea, rows integer, cols in
 language plpython3u immutable strict parallel safe cost 1000 rows 10
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_shapes
+from pageformer.udfs.relations import block_shapes
 return block_shapes.tile(whole, rows, cols)
 $python$;

@@ -6,8 +6,8 @@ create or replace function pageformer.encoder_sql(model text) returns text
 language plpython3u stable parallel unsafe cost 10000
 set search_path = pg_catalog, pageformer, pg_temp
 as $python$
-from pageformer.udfs import relational_calls
-return relational_calls.encoder_sql(model)
+from pageformer.udfs.relations import calls
+return calls.encoder_sql(model)
 $python$;
 
 create or replace function pageformer.encode_relational(input text, model text) returns vector
@@ -17,8 +17,8 @@ set plan_cache_mode = force_generic_plan
 set jit = off
 set enable_sort = off
 as $python$
-from pageformer.udfs import relational_calls
-return relational_calls.encode(input, model)
+from pageformer.udfs.relations import calls
+return calls.encode(input, model)
 $python$;
 
 create or replace function pageformer.encode_tensor_relational(tensor real[], model text)
@@ -29,8 +29,8 @@ set plan_cache_mode = force_generic_plan
 set jit = off
 set enable_sort = off
 as $python$
-from pageformer.udfs import relational_calls
-return relational_calls.encode_tensor(tensor, model)
+from pageformer.udfs.relations import calls
+return calls.encode_tensor(tensor, model)
 $python$;
 
 revoke execute on function

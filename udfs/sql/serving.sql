@@ -8,7 +8,7 @@ returns table (
 language plpython3u stable parallel unsafe cost 10000 rows 1
 set search_path = pg_catalog, pageformer, pg_temp
 as $python$
-from pageformer.udfs import process
+from pageformer.udfs.executors import process
 return process.serving_place()
 $python$;
 
@@ -26,7 +26,7 @@ returns table (
 language plpython3u volatile parallel unsafe cost 10000 rows 8
 set search_path = pg_catalog, pageformer, pg_temp
 as $python$
-from pageformer.udfs import process
+from pageformer.udfs.executors import process
 return process.serving()
 $python$;
 

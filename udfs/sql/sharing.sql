@@ -68,7 +68,7 @@ create or replace function pageformer_op.distance(a bytea, b bytea) returns doub
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer_op, pg_temp
 as $python$
-from pageformer.udfs import block_operators
+from pageformer.udfs.relations import block_operators
 return block_operators.distance(a, b)
 $python$;
 

@@ -133,7 +133,7 @@ create or replace function pageformer.to_vector(block bytea) returns vector
 language plpython3u immutable strict parallel safe cost 1000
 set search_path = pg_catalog, pageformer, pg_temp
 as $python$
-from pageformer.udfs import block_shapes
+from pageformer.udfs.relations import block_shapes
 return block_shapes.to_vector(block)
 $python$;
 

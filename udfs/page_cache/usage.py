@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from pageformer.udfs.eviction import HEAD, SLOT, Forecast
-from pageformer.udfs.private_folder import PrivateFolder
+from pageformer.udfs.page_cache.eviction import HEAD, SLOT, Forecast
+from pageformer.udfs.page_cache.private_folder import PrivateFolder
 
 NAME = "usage.1"  # 1: the version of this layout
 VERSIONS = 256

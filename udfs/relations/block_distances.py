@@ -11,9 +11,9 @@ with threads.kept_out():
 
     from pageformer.errors import InvalidInput
     from pageformer.udfs import distances
-    from pageformer.udfs.block_values import over_blocks
     from pageformer.udfs.blocks import Array
     from pageformer.udfs.distances import Ids
+    from pageformer.udfs.relations.block_values import over_blocks
 
 
 def apart(rows: int, first_row: int, cols: int, first_col: int) -> Ids:

@@ -9,8 +9,8 @@ with threads.kept_out():
 
     from pageformer.errors import InvalidInput
     from pageformer.udfs import spi
-    from pageformer.udfs.block_values import array_of, mismatch, over_blocks
     from pageformer.udfs.blocks import ELEMENTS, Array, array_to_block, pack_block
+    from pageformer.udfs.relations.block_values import array_of, mismatch, over_blocks
 
 Rows = list[list[float]]
 

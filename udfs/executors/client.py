@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, repeat
 from typing import Any
 
-from pageformer.udfs import wire
-from pageformer.udfs.private_folder import PrivateFolder
-from pageformer.udfs.wire import Answered, Asked, Header
+from pageformer.udfs.executors import wire
+from pageformer.udfs.executors.wire import Answered, Asked, Header
+from pageformer.udfs.page_cache.private_folder import PrivateFolder
 
 WINDOW = 4  # questions on their way at once
 PULSES = (5, 10, 20, 40)  # milliseconds to wait before each look at whether it was cancelled

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from pageformer.errors import ServerUnready
-from pageformer.udfs import serving_client, spi, versions
+from pageformer.udfs import spi, versions
 from pageformer.udfs.encoding import Pulse
-from pageformer.udfs.rivals import Rivals
-from pageformer.udfs.serving_client import Away, Line, NotCommitted, Refused
+from pageformer.udfs.executors import client
+from pageformer.udfs.executors.client import Away, Line, NotCommitted, Refused
+from pageformer.udfs.executors.rivals import Rivals
+from pageformer.udfs.executors.wire import Asked
 from pageformer.udfs.version import Version
 from pageformer.udfs.versions import Resolved
-from pageformer.udfs.wire import Asked
 
 TOGETHER = 256  # tokens in one question
 RETRY_SECONDS = 1.0  # a process that was not there is looked for again after this long
@@ -169,4 +170,4 @@ def open_line() -> Line | None:
 def socket_name() -> str:
     """Name the socket of the process that serves this database."""
     [database] = spi.rows("database")
-    return serving_client.socket_name(database["oid"])
+    return client.socket_name(database["oid"])

@@ -14,12 +14,12 @@ from errno import EMFILE
 from typing import NamedTuple
 
 from pageformer.errors import DamagedPage
-from pageformer.udfs.mapping import FileLimit, Mapping
-from pageformer.udfs.page_file import Page, ReadBlocks, file_name, no_blocks
-from pageformer.udfs.page_files import Make, NoRoom, PageFiles
-from pageformer.udfs.private_folder import PrivateFolder
-from pageformer.udfs.room import Room
-from pageformer.udfs.usage import Counts
+from pageformer.udfs.page_cache.mapping import FileLimit, Mapping
+from pageformer.udfs.page_cache.page_file import Page, ReadBlocks, file_name, no_blocks
+from pageformer.udfs.page_cache.page_files import Make, NoRoom, PageFiles
+from pageformer.udfs.page_cache.private_folder import PrivateFolder
+from pageformer.udfs.page_cache.room import Room
+from pageformer.udfs.page_cache.usage import Counts
 
 FRESH_SECONDS = 0.005  # a mapping that was looked at this recently is not looked at again
 

@@ -8,8 +8,8 @@ import numpy as np
 from pageformer.errors import NotBuilt
 from pageformer.udfs.blocks import Array
 from pageformer.udfs.distances import Distances
-from pageformer.udfs.edits import Term
 from pageformer.udfs.operators import Operators
+from pageformer.udfs.tasks.edits import Term
 
 
 def attend_with_prefixes(

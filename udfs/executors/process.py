@@ -25,7 +25,7 @@ def serving_place() -> list[tuple[Any, ...]]:
 @spi.boundary
 def serving() -> list[tuple[Any, ...]]:
     """Return what the process has done for each version that the caller may use."""
-    from pageformer.udfs import served
+    from pageformer.udfs.executors import served
 
     line = served.open_line()
     if line is None:

@@ -7,7 +7,7 @@ there; here the same steps are taken by a cost without padding.
 from collections.abc import Sequence
 from itertools import groupby
 
-from pageformer.udfs.cuts import Batches, Cost, Request, TaskCost, cut, ranks
+from pageformer.udfs.tasks.cuts import Batches, Cost, Request, TaskCost, cut, ranks
 
 
 def alpha_only(requests: Sequence[Request], cost: Cost, budget: int) -> Batches:

@@ -9,10 +9,11 @@ from pageformer.udfs import threads
 
 with threads.kept_out():
     from pageformer.errors import NotBuilt
-    from pageformer.udfs import encoding, relational, server, spi, versions
+    from pageformer.udfs import encoding, server, spi, versions
     from pageformer.udfs.config import Config
     from pageformer.udfs.encoding import Options
-    from pageformer.udfs.relational_steps import Plan
+    from pageformer.udfs.relations import encoder_sql as forward
+    from pageformer.udfs.relations.steps import Plan
     from pageformer.udfs.tokenizer import Tokenizer
     from pageformer.udfs.versions import Resolved
 
@@ -45,12 +46,12 @@ class Written:
     @cached_property
     def of_text(self) -> str:
         """Return the text that makes a vector of token ids."""
-        return relational.encode_text(self._plan)
+        return forward.encode_text(self._plan)
 
     @cached_property
     def of_tensor(self) -> str:
         """Return the text that runs the layers over a tensor."""
-        return relational.encode_tensor(self._plan)
+        return forward.encode_tensor(self._plan)
 
     @property
     def _plan(self) -> Plan:

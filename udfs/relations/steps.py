@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pageformer.udfs import named_queries
 from pageformer.udfs.config import Config
 
-STEPS = named_queries.read("pageformer.udfs", "steps.sql")
+STEPS = named_queries.read("pageformer.udfs.relations", "steps.sql")
 OPERATORS = "pageformer_op"
 WIDTH = 90
 

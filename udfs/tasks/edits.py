@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pageformer.udfs.blocks import Array, BlockMatrix
-from pageformer.udfs.task import Bottleneck, State
+from pageformer.udfs.tasks.task import Bottleneck, State
 
 
 class Norm(NamedTuple):

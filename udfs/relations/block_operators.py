@@ -8,16 +8,16 @@ with threads.kept_out():
     import numpy as np
 
     from pageformer.udfs import spi
-    from pageformer.udfs.block_values import (
+    from pageformer.udfs.blocks import Array, array_to_block
+    from pageformer.udfs.delta import DeltaPage, apply, unpack_record
+    from pageformer.udfs.operators import Operators
+    from pageformer.udfs.relations.block_values import (
         array_of,
         mismatch,
         one_per_column,
         over_blocks,
         same_shape,
     )
-    from pageformer.udfs.blocks import Array, array_to_block
-    from pageformer.udfs.delta import DeltaPage, apply, unpack_record
-    from pageformer.udfs.operators import Operators
 
 OPERATORS = Operators()
 

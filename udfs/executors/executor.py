@@ -25,6 +25,6 @@ def encoder(resolved: Resolved, version: Version) -> Encoder:
         return version.encoder
     if setting not in ("auto", "serve"):
         raise ServerUnready(f"executor {setting!r} is not one of backend, auto, serve")
-    from pageformer.udfs.served import ServedEncoder  # sockets, which most do without
+    from pageformer.udfs.executors.served import ServedEncoder  # sockets, which most do without
 
     return ServedEncoder(resolved, version, required=setting == "serve")

@@ -14,7 +14,10 @@ import numpy as np
 
 from pageformer.errors import NotBuilt
 from pageformer.udfs.blocks import Array, BlockMatrix
-from pageformer.udfs.edits import (
+from pageformer.udfs.encoder import Batch, join
+from pageformer.udfs.matrices import extended
+from pageformer.udfs.model import Model
+from pageformer.udfs.tasks.edits import (
     BottleneckEdits,
     EndEdits,
     LinearEdits,
@@ -23,11 +26,8 @@ from pageformer.udfs.edits import (
     TableEdits,
     Term,
 )
-from pageformer.udfs.encoder import Batch, join
-from pageformer.udfs.matrices import extended
-from pageformer.udfs.model import Model
-from pageformer.udfs.task import TABLE, ArrayName, TaskConfig
-from pageformer.udfs.task_array import TaskArray
+from pageformer.udfs.tasks.task import TABLE, ArrayName, TaskConfig
+from pageformer.udfs.tasks.task_array import TaskArray
 
 HEAD_SIDE = 32  # of the blocks that a head's weights are cut into
 EVERY_ROW = (1 << 31) - 1  # a C int: where a term ends that edits all rows

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from pageformer.errors import ServerUnready
-from pageformer.udfs.eviction import POLICIES, displaces
-from pageformer.udfs.inventory import File, Inventory
-from pageformer.udfs.private_folder import UNWRITABLE, PrivateFolder
-from pageformer.udfs.usage import ADDED_UP, ASKED, BYTES, Counts, Usage
+from pageformer.udfs.page_cache.eviction import POLICIES, displaces
+from pageformer.udfs.page_cache.inventory import File, Inventory
+from pageformer.udfs.page_cache.private_folder import UNWRITABLE, PrivateFolder
+from pageformer.udfs.page_cache.usage import ADDED_UP, ASKED, BYTES, Counts, Usage
 
 UNITS = ("B", "KB", "MB", "GB", "TB")
 SIZE = re.compile(rf"(\d+)\s*({'|'.join(UNITS)})?", re.IGNORECASE)

@@ -11,16 +11,16 @@ with threads.kept_out():
     import numpy as np
 
     from pageformer.errors import InvalidInput
-    from pageformer.udfs.block_values import (
+    from pageformer.udfs.blocks import Array
+    from pageformer.udfs.operators import POOLING, Operators
+    from pageformer.udfs.relations.block_values import (
         mismatch,
         one_per_column,
         one_per_row,
         over_blocks,
         same_shape,
     )
-    from pageformer.udfs.blocks import Array
-    from pageformer.udfs.edits import Norm
-    from pageformer.udfs.operators import POOLING, Operators
+    from pageformer.udfs.tasks.edits import Norm
 
 OPERATORS = Operators()
 MOMENTS = 3  # count, mean, sum of squared distances from the mean

@@ -11,13 +11,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from pageformer.errors import DamagedPage, NotBuilt, UnknownName
-from pageformer.udfs import spi, task_run
+from pageformer.udfs import spi
 from pageformer.udfs.composed import ComposedEncoder
 from pageformer.udfs.encoding import Encoder
-from pageformer.udfs.page_file import Page
-from pageformer.udfs.task import TaskConfig
-from pageformer.udfs.task_array import TaskArray
-from pageformer.udfs.task_run import Task
+from pageformer.udfs.page_cache.page_file import Page
+from pageformer.udfs.tasks import task_run
+from pageformer.udfs.tasks.task import TaskConfig
+from pageformer.udfs.tasks.task_array import TaskArray
+from pageformer.udfs.tasks.task_run import Task
 from pageformer.udfs.tokenizer import Tokenizer
 from pageformer.udfs.version import Rows, Version
 from pageformer.udfs.versions import Resolved, shorten

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from pageformer.errors import DamagedPage
-from pageformer.udfs.mapping import Mapping, copy_to_memory, map_file
-from pageformer.udfs.page_file import (
+from pageformer.udfs.page_cache.mapping import Mapping, copy_to_memory, map_file
+from pageformer.udfs.page_cache.page_file import (
     Buffer,
     Page,
     ReadBlocks,
@@ -16,8 +16,8 @@ from pageformer.udfs.page_file import (
     seal,
     with_checksum,
 )
-from pageformer.udfs.private_folder import FULL, UNWRITABLE, PrivateFolder
-from pageformer.udfs.room import Room
+from pageformer.udfs.page_cache.private_folder import FULL, UNWRITABLE, PrivateFolder
+from pageformer.udfs.page_cache.room import Room
 
 RETRY_SECONDS = 0.002  # another process is filling the page: about a megabyte's worth of reading
 

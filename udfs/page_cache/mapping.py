@@ -7,7 +7,7 @@ import time
 from collections.abc import Sized
 
 from pageformer.errors import ServerUnready
-from pageformer.udfs.page_file import Buffer, Page, file_name, floats, is_sound, seal
+from pageformer.udfs.page_cache.page_file import Buffer, Page, file_name, floats, is_sound, seal
 
 
 class Mapping:

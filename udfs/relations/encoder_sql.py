@@ -1,13 +1,14 @@
 """The forward pass as one SQL text: a `with` per step, over relations of blocks.
 
-Walks a config as encoder.py does, function by function, and writes steps instead of computing them.
+Walks a config as udfs/encoder.py does, function by function, and writes steps instead of
+computing them.
 """
 
 import math
 
 from pageformer.udfs.config import Config
 from pageformer.udfs.distances import alibi_slopes
-from pageformer.udfs.relational_steps import (
+from pageformer.udfs.relations.steps import (
     Plan,
     call,
     heads,

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from pageformer.udfs.cuts import Batches, Cost, Request, cut, ranks
-from pageformer.udfs.pets_plans import alpha_only, beta_only, coordinated
+from pageformer.udfs.tasks.cuts import Batches, Cost, Request, cut, ranks
+from pageformer.udfs.tasks.pets_plans import alpha_only, beta_only, coordinated
 
 EXACT_UP_TO = 10  # requests; more are cut in sorted order
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from pageformer.udfs.eviction import Held
-from pageformer.udfs.page_file import cost
-from pageformer.udfs.private_folder import RETIRED, PrivateFolder
-from pageformer.udfs.usage import Standing, Usage
+from pageformer.udfs.page_cache.eviction import Held
+from pageformer.udfs.page_cache.page_file import cost
+from pageformer.udfs.page_cache.private_folder import RETIRED, PrivateFolder
+from pageformer.udfs.page_cache.usage import Standing, Usage
 
 PAGE = re.compile(r"(?:[0-9a-z]+-)?[0-9a-f]{64}")
 VERSION = re.compile(r"version\.([0-9a-f]{64})\.\w+")

@@ -1,0 +1,1 @@
+"""Pages in memory once for all connections: files, their room, and which are worth it."""
