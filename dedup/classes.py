@@ -3,6 +3,7 @@
 Blocks of one class are interchangeable, so every packing method works on classes.
 """
 
+import reprlib
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Any
 
@@ -44,14 +45,15 @@ def check_capacity(capacity: int) -> None:
     """Raise InvalidInput unless a page holds a whole number of blocks, one at least."""
     if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
         raise InvalidInput(
-            f"the capacity of a page is {capacity!r}", hint="give a whole number of blocks, 1 up"
+            f"the capacity of a page is {reprlib.repr(capacity)}",
+            hint="give a whole number of blocks, 1 up",
         )
 
 
 def _distinct(tensor: Tensor, blocks: Collection[Block]) -> set[Block]:
     if isinstance(blocks, str | bytes):
         raise InvalidInput(
-            f"the blocks of tensor {tensor!r} are one string: {blocks!r}",
+            f"the blocks of tensor {tensor!r} are one string: {reprlib.repr(blocks)}",
             hint="give a set of block ids",
         )
     try:

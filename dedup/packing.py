@@ -6,6 +6,7 @@ of its blocks are the tensor's; a block may stand on several pages.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
 
 from pageformer.dedup.classes import (
     Block,
@@ -110,8 +111,9 @@ def two_stage(classes: Classes, capacity: int, time_limit: float = SECONDS) -> l
 
 def optimal(classes: Classes, capacity: int, time_limit: float = SECONDS) -> list[Page]:
     """Return the smallest packing that is found in time, by integer programming or by greed."""
-    found = pack_optimally(classes, capacity, time_limit).pages
+    started = monotonic()
     greedy = min((method(classes, capacity) for method in (greedy_2, two_stage)), key=len)
+    found = pack_optimally(classes, capacity, time_limit - (monotonic() - started)).pages
     return min((found or greedy, greedy), key=len)
 
 
