@@ -31,7 +31,8 @@ as_root() {
 # apt-get, with a longer wait for other package managers and no questions.
 apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get --yes -o DPkg::Lock::Timeout=300 "$@"; }
 
-offered() { apt-cache show "$1" 2>/dev/null | grep -q '^Package:'; }
+# Readers of pipes read to the end: with pipefail, a writer that is cut off fails the whole pipe.
+offered() { apt-cache show "$1" 2>/dev/null | grep '^Package:' >/dev/null; }
 
 refresh_package_lists() {
     [ -z "${lists_fresh:-}" ] || return 0
@@ -66,7 +67,7 @@ installed_server() {
 }
 
 offered_server() {
-    apt-cache show postgresql | sed -nE 's/^Depends:.*postgresql-([0-9]+).*/\1/p' | head -n 1
+    apt-cache show postgresql | sed -nE 's/^Depends:.*postgresql-([0-9]+).*/\1/p' | awk 'NR == 1'
 }
 
 extension_present() { [ -e "/usr/share/postgresql/$server/extension/$1.control" ]; }
@@ -99,7 +100,7 @@ install_missing_packages() {
 # The archive that apt already uses, whichever mirror that is.
 debian_mirror() {
     apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' \
-        | awk '$1 == "Debian" && $2 !~ /security/ { print $3; exit }'
+        | awk '$1 == "Debian" && $2 !~ /security/ && !found++ { print $3 }'
 }
 
 # apt-get with its sources, lists and cache in a folder of its own: the machine's stay untouched.
