@@ -4,8 +4,6 @@
 
 #include "job.h"
 
-enum { GROUP_TOKENS = 256 };
-
 void free_group(struct group *group) {
     free(group->ids);
     free(group->offsets);
@@ -49,4 +47,24 @@ void append(struct group *group, const struct encoder *encoder, const int32_t *i
     group->tokens += count;
     group->offsets[++group->sequences] = group->tokens;
     if (count > group->longest) group->longest = count;
+}
+
+/* The first sequences of a group, at least `tokens` of theirs, stay; the others, if there are any, go
+ * into a new group behind it. Without memory all stay. */
+void split(struct group *group, int tokens) {
+    int kept = 1;
+    while (kept < group->sequences && group->offsets[kept] < tokens) kept++;
+    const int from = group->offsets[kept], moved = group->tokens - from;
+    struct group *rest = kept < group->sequences ? new_group(moved) : NULL;
+    if (!rest) return;
+    memcpy(rest->ids, group->ids + from, (size_t)moved * sizeof(int32_t));
+    memcpy(rest->positions, group->positions + from, (size_t)moved * sizeof(int32_t));
+    for (int s = kept; s < group->sequences; s++)
+        rest->offsets[++rest->sequences] = group->offsets[s + 1] - from;
+    rest->tokens = moved;
+    rest->longest = group->longest;
+    rest->next = group->next;
+    group->next = rest;
+    group->sequences = kept;
+    group->tokens = from;
 }

@@ -20,9 +20,24 @@ static void publish(struct job *job) {
     pthread_mutex_unlock(&job->lock);
 }
 
+/* How many tokens are enough for one thread: towards the end of a job, half of its part of what is
+ * left, so that all finish at about the same time. */
+static int enough(const struct job *job) {
+    enum { LEAST = 48 };
+    const int parts = 2 * atomic_load(&job->members);
+    int left = 0;
+    for (struct group *group = job->waiting; group; group = group->next) {
+        left += group->tokens;
+        if (left > parts * GROUP_TOKENS) return left;
+    }
+    return left / parts > LEAST ? left / parts : LEAST;
+}
+
 static struct group *take(struct job *job) {
     pthread_mutex_lock(&job->lock);
     struct group *group = job->waiting;
+    if (group && job->closed && atomic_load(&job->members) > 1) split(group, enough(job));
+    if (group && group == job->last && group->next) job->last = group->next;
     if (group) job->waiting = group->next;
     pthread_mutex_unlock(&job->lock);
     return group;
@@ -106,7 +121,9 @@ int job_add(struct job *job, const int32_t *ids, int count) {
 /* The only group: all threads work on it together. One after others: whoever is free takes it. */
 static int close_job(struct job *job) {
     const int alone = !job->first;
+    pthread_mutex_lock(&job->lock);
     job->closed = 1;
+    pthread_mutex_unlock(&job->lock);
     if (!job->open) return 1;
     publish(job);
     const int size = alone ? muster(job) : 1;

@@ -64,11 +64,14 @@ struct job {
 
 /* -- groups.c --------------------------------------------------------------------------------- */
 
+enum { GROUP_TOKENS = 256 };
+
 /* A group with room for one sequence of this many tokens at least; NULL when memory is short. */
 struct group *new_group(int tokens);
 void free_group(struct group *group);
 int group_has_room(const struct group *group, int tokens);
 void append(struct group *group, const struct encoder *encoder, const int32_t *ids, int count);
+void split(struct group *group, int tokens);
 
 /* -- workspace.c ------------------------------------------------------------------------------ */
 

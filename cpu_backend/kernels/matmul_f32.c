@@ -50,12 +50,19 @@ INLINE void fetch_row(const float *row) {
     for (int c = 0; c < COLUMNS * VECTOR; c += 16) __builtin_prefetch(row + c, 0, 2);
 }
 
+/* Rows of k between two rounds of fetching, so that a round asks for 16 rows at most: those and no
+ * more can be on their way at once, and a short loop is left too often by a branch foretold wrongly. */
+INLINE int fetch_every(const struct ahead *ahead, int side) {
+    enum { AT_ONCE = 16 };
+    return ahead->count < side / AT_ONCE ? ahead->count * AT_ONCE : side;
+}
+
 /* One tile over all of k: raw sums, to y. */
 INLINE void tile(const int rows, const float *x, ptrdiff_t x_stride, const struct matrix *weight,
                  int col, const struct ahead *ahead, float *y, ptrdiff_t y_stride) {
     const int side = weight->side, last = ahead->weight->grid_rows - 1;
     const int ahead_col = ahead->col / side, within = ahead->col % side;
-    const int step = ahead->count > 4 ? ahead->count : 4;
+    const int step = fetch_every(ahead, side);
     vec sums[ROWS][COLUMNS] = {0};
     for (int i = 0, from = 0; from < weight->rows; i++, from += side) {
         const int depth = weight->rows - from < side ? weight->rows - from : side;
