@@ -121,3 +121,10 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_files_that_are_named_are_there(page: Path) -> None:
+    """Capitals stand for a part that varies, as in `gpu-DEVICE-DATE.md`."""
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z0-9_-]+\.[a-z]+)`", page.read_text())
+    assert [file for file in named if not (ROOT / file).exists()] == []
