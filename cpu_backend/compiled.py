@@ -125,19 +125,24 @@ def compile_encoder(
         first_token=config.pooling == "cls",
         tables=tuple(map(tensors.matrix, tables)),
         norm=tensors.norm("embeddings.norm"),
-        layers=tuple(layer(tensors, f"layer.{i}") for i in range(config.layers)),
+        layers=tuple(layer(tensors, config, f"layer.{i}") for i in range(config.layers)),
         relative=relative_bias(config, tensors) if config.relative_buckets else None,
     )
 
 
-def layer(tensors: Tensors, name: str) -> tuple[object, ...]:
-    """Return the parts of a layer, in the order of computation."""
-    return (
+def layer(tensors: Tensors, config: Config, name: str) -> tuple[object, ...]:
+    """Return the parts of a layer: those of attention, and of a feed-forward part if it has one."""
+    attention = (
         tensors.linear(f"{name}.attention.query"),
         tensors.linear(f"{name}.attention.key"),
         tensors.linear(f"{name}.attention.value"),
         tensors.linear(f"{name}.attention.output"),
         tensors.norm(f"{name}.attention.norm"),
+    )
+    if not config.intermediate:
+        return attention
+    return (
+        *attention,
         tensors.linear(f"{name}.feed_forward.up"),
         tensors.linear(f"{name}.feed_forward.down"),
         tensors.norm(f"{name}.feed_forward.norm"),

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 
 from pageformer.loader.load import load
+from pageformer.udfs.block_value import pack_block
+from pageformer.udfs.blocks import array_to_block
 
 
 @pytest.fixture
@@ -206,6 +209,60 @@ def test_a_tensor_of_another_shape_is_refused(session: Any, tensor: str, message
     state, told, _ = refusal(session, f"select encode_tensor({tensor}, 'minilm')")
     assert state == "22023"
     assert told.endswith(message)
+
+
+def test_blocks_go_through_the_layers_as_a_tensor_does(session: Any) -> None:
+    tensor = np.random.default_rng(0).standard_normal((2, 3, 384), np.float32)
+    query = (
+        "select pageformer_op.to_tensor(encode_blocks(%s::bytea[], 'minilm'))"
+        " = encode_tensor(%s::real[], 'minilm')"
+    )
+    given = [array_to_block(matrix) for matrix in tensor], tensor.tolist()
+    assert session.execute(query, given).fetchone() == (True,)
+
+
+def test_blocks_are_sequences_of_lengths_of_their_own(session: Any) -> None:
+    drawn = np.random.default_rng(0).standard_normal((5, 384), np.float32)
+    blocks = [array_to_block(drawn[:2]), array_to_block(drawn[2:])]
+    query = "select encode_blocks(%s::bytea[], 'minilm')"
+    [[together]] = session.execute(query, [blocks])
+    apart = [session.execute(query, [[block]]).fetchone()[0][0] for block in blocks]
+    assert [len(block) for block in together] == [16 + 4 * 2 * 384, 16 + 4 * 3 * 384]
+    assert together == apart
+
+
+@pytest.mark.parametrize("form", ["f16", "bf16"])
+def test_blocks_in_16_bits_are_widened(session: Any, form: str) -> None:
+    narrow, wide = pack_block(form, 2, 384, bytes(1536)), pack_block("f32", 2, 384, bytes(3072))
+    query = "select encode_blocks(array[%s::bytea], 'minilm') = encode_blocks(array[%s], 'minilm')"
+    assert session.execute(query, [narrow, wide]).fetchone() == (True,)
+
+
+def test_no_blocks_are_answered_with_none(session: Any) -> None:
+    assert value(session, "select encode_blocks(null, 'minilm')") is None
+    assert value(session, "select encode_blocks('{}', 'minilm')") == []
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ("array[pageformer_op.from_array(array[[1, 2, 3]])]", "shape [1, 3], not [rows, 384]"),
+        ("array['\\xabcd'::bytea]", "not a block: a block starts with a header of 16 bytes"),
+        ("array[null::bytea]", "a block is null"),
+        ("array[pageformer_op.block('f32', 0, 384, '')]", "shape [0, 384], not [rows, 384]"),
+    ],
+)
+def test_what_is_no_sequence_of_the_model_is_refused(
+    session: Any, blocks: str, message: str
+) -> None:
+    state, told, _ = refusal(session, f"select encode_blocks({blocks}, 'minilm')")
+    assert state == "22023"
+    assert told.endswith(message)
+
+
+def test_what_is_not_a_number_stays_visible(session: Any) -> None:
+    query = "select encode_tensor(array_fill('nan'::real, array[1, 1, 384]), 'minilm')"
+    assert value(session, f"select ({query})[1][1][1]::text") == "NaN"
 
 
 def test_tokens_carry_their_place_in_the_text(session: Any) -> None:

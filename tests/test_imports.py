@@ -76,6 +76,7 @@ def test_backends_import_operators_and_what_they_are_made_of_alone() -> None:
     assert modules <= {
         "activations",
         "attention",
+        "block_value",
         "blocks",
         "config",
         "tasks.edits",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pageformer.errors import ServerUnready
 from pageformer.udfs import threads
-from pageformer.udfs.encoding import LocalEncoder
+from pageformer.udfs.encoding import Layers, LocalEncoder
 from pageformer.udfs.layout import Layout
 
 if TYPE_CHECKING:  # NumPy, which the compiled path does without
@@ -89,6 +89,18 @@ def encoder(setting: str, layout: Layout, compute: str, share: Share) -> LocalEn
     with threads.kept_out():
         from pageformer.udfs.composed import ComposedEncoder
     return ComposedEncoder(model(setting, layout, compute if whole else "float32"))
+
+
+def layers(setting: str, layout: Layout) -> Layers:
+    """Make the layers of a version ready to run over rows, compiled where they can be."""
+    if named(setting) == "cpu" and layout.borrow is None:
+        from pageformer.cpu_backend import compiled_layers
+
+        if compiled_layers.fits(layout.config):
+            return compiled_layers.layers(layout)
+    with threads.kept_out():
+        from pageformer.udfs.composed import ComposedLayers
+    return ComposedLayers(model(setting, layout))
 
 
 def model(setting: str, layout: Layout, compute: str = "float32") -> "Model":

@@ -1,10 +1,9 @@
 """A weight matrix as what it is in storage: a grid of equal tiles, viewed where they lie.
 
-Also the one place for a block's name and for a block's layout as a `bytea` value of SQL.
+Also the one place for a block's name.
 """
 
 import hashlib
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pageformer.udfs.block_value import Buffer, pack_block, unpack_block
+
 Array = npt.NDArray[np.float32]
-Buffer = bytes | bytearray | memoryview
 
 
 def block_hash(form: str, rows: int, cols: int, data: Buffer) -> bytes:
@@ -59,15 +59,6 @@ class BlockMatrix:
         return cls(grid, rows, cols, side)
 
 
-# A block as a value of SQL: magic, version, element type, two reserved bytes, rows, columns; then
-# the elements, row-major, little endian.
-HEADER = struct.Struct("<4sBBxxII")
-MAGIC = b"pfbk"
-VERSION = 1
-ELEMENTS = {"f32": 0, "f16": 1, "bf16": 2}
-FORMS = {code: form for form, code in ELEMENTS.items()}
-
-
 def widen(data: Buffer, form: str) -> npt.NDArray[np.float32]:
     """Read elements of format `form` as a flat float32 array."""
     if form == "f32":
@@ -75,11 +66,6 @@ def widen(data: Buffer, form: str) -> npt.NDArray[np.float32]:
     if form == "f16":
         return np.frombuffer(data, "<f2").astype(np.float32)
     return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-
-
-def pack_block(form: str, rows: int, cols: int, data: Buffer) -> bytes:
-    """Write a block as a value of SQL."""
-    return HEADER.pack(MAGIC, VERSION, ELEMENTS[form], rows, cols) + data
 
 
 def array_to_block(array: Array) -> bytes:
@@ -93,13 +79,5 @@ def block_to_array(value: bytes) -> Array:
 
     Raises ValueError when the bytes are not a block value.
     """
-    if len(value) < HEADER.size:
-        raise ValueError("a block starts with a header of 16 bytes")
-    magic, version, element, rows, cols = HEADER.unpack_from(value)
-    if magic != MAGIC or version != VERSION or element not in FORMS:
-        raise ValueError("these bytes do not start with a block header")
-    form = FORMS[element]
-    data = memoryview(value)[HEADER.size :]
-    if len(data) != rows * cols * (4 if form == "f32" else 2):
-        raise ValueError(f"a {rows} x {cols} block of {form} does not have {len(data)} bytes")
+    form, rows, cols, data = unpack_block(value)
     return widen(data, form).reshape(rows, cols)

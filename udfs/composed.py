@@ -4,12 +4,14 @@ Texts of like length are computed together, a limited number of tokens at once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 import numpy as np
 import orjson
 
 from pageformer.errors import NotBuilt
 from pageformer.udfs import encoder
+from pageformer.udfs.block_value import Buffer
 from pageformer.udfs.blocks import Array
 from pageformer.udfs.encoding import Pulse
 from pageformer.udfs.model import Model
@@ -61,6 +63,30 @@ class ComposedEncoder:
     def alone(self) -> "ComposedEncoder":
         """Return itself: NumPy's pool keeps to one thread."""
         return self
+
+
+class ComposedLayers:
+    """Run the layers of a model over sequences of rows by composing operators."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def states(self, rows: Buffer, lengths: list[int], pulse: Pulse) -> bytes:
+        """Compute the last state of every row.  # [sum of lengths, hidden] -> the same"""
+        return self._run(rows, lengths, pulse).tobytes()
+
+    def texts(self, rows: Buffer, lengths: list[int], pulse: Pulse) -> list[str]:
+        """Compute the same, each row told as a vector's text, what is not a number included."""
+        return [
+            vector_text(row) if np.isfinite(row).all() else f"[{','.join(map(str, row))}]"
+            for row in self._run(rows, lengths, pulse)
+        ]
+
+    def _run(self, rows: Buffer, lengths: list[int], pulse: Pulse) -> Array:
+        operators = self._model.operators
+        x = np.frombuffer(rows, np.float32).reshape(-1, self._model.config.hidden)
+        offsets = list(accumulate(lengths, initial=0))
+        return operators.to_host(encoder.encoder(self._model, operators.array(x), offsets, pulse))
 
 
 def encode(

@@ -28,7 +28,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pageformer.udfs.blocks import Array, Buffer, widen
+from pageformer.udfs.block_value import Buffer
+from pageformer.udfs.blocks import Array, widen
 
 HEADER = struct.Struct("<4sHHII")
 MAGIC = b"pfdp"

@@ -13,7 +13,7 @@ def describe(model: str | None) -> list[tuple[str, str]]:
     resolved = versions.resolve(model)
     config = versions.ready(resolved).config
     [row] = spi.as_owner(lambda: spi.rows("describe", resolved.id))
-    settings = versions.settings(resolved.statement)
+    settings = versions.settings(resolved)
     return [
         ("model", resolved.model),
         ("version", resolved.label),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pageformer.errors import InvalidInput, NotBuilt, UnknownName
+from pageformer.udfs.block_value import Buffer
 from pageformer.udfs.config import Config
 from pageformer.udfs.tokenizer import Tokenizer
 
@@ -34,6 +35,16 @@ class Encoder(Protocol):
         self, ids: Sequence[int], dimensions: int | None, normalized: bool | None, pulse: Pulse
     ) -> list[str]:
         """Compute the state of each token, before pooling."""
+
+
+class Layers(Protocol):
+    """Run the layers alone over sequences of rows, float32 as bytes.  # [rows, hidden]"""
+
+    def states(self, rows: Buffer, lengths: list[int], pulse: Pulse) -> bytes:
+        """Compute the last state of every row, of sequences of these lengths."""
+
+    def texts(self, rows: Buffer, lengths: list[int], pulse: Pulse) -> list[str]:
+        """Compute the same, each row told as the text of a vector."""
 
 
 class Reader(Protocol):

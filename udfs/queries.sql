@@ -5,23 +5,28 @@ select 1
 select pageformer.as_owner($1::bytea)
 
 -- name: resolve
-select v.id, v.hash, v.label, m.name, exists (select from pageformer.usable_model u where u.id = m.id) as allowed,
-    pg_catalog.statement_timestamp()::text as statement, m.compute
-from pageformer.model m
-join pageformer.version v on v.id = m.deployed_id
-where m.name = $1::text
+select v.id, v.hash, v.label, u.name, u.compute, pg_catalog.statement_timestamp()::text as statement,
+    (select f.settings from pageformer.settings_in_force f) as settings
+from pageformer.usable_model u
+join pageformer.version v on v.id = u.deployed_id
+where u.name = $1::text
 
 -- name: resolve_pinned
-select v.id, v.hash, v.label, m.name, exists (select from pageformer.usable_model u where u.id = m.id) as allowed,
-    pg_catalog.statement_timestamp()::text as statement, m.compute
-from pageformer.model m
-join pageformer.version v on v.model_id = m.id
-where m.name = $1::text
+select v.id, v.hash, v.label, u.name, u.compute, pg_catalog.statement_timestamp()::text as statement,
+    (select f.settings from pageformer.settings_in_force f) as settings
+from pageformer.usable_model u
+join pageformer.version v on v.model_id = u.id
+where u.name = $1::text
     and (v.label = $2::text
          or (pg_catalog.length($2::text) >= 6
              and pg_catalog.starts_with(pg_catalog.encode(v.hash, 'hex'), $2::text)
              and not exists (
-                 select from pageformer.version l where l.model_id = m.id and l.label = $2::text)))
+                 select from pageformer.version l where l.model_id = u.id and l.label = $2::text)))
+
+-- name: model_not_granted
+select m.name
+from pageformer.model m
+where m.name = $1::text and not exists (select from pageformer.usable_model u where u.id = m.id)
 
 -- name: names
 select m.name, v.label, v.id = m.deployed_id as deployed

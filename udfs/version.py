@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pageformer.errors import DamagedPage, NotBuilt
 from pageformer.udfs import arrival, backends, threads
 from pageformer.udfs.config import Config
-from pageformer.udfs.encoding import LocalEncoder
+from pageformer.udfs.encoding import Layers, LocalEncoder
 from pageformer.udfs.layout import Layout, Place, TensorRow
 from pageformer.udfs.page_cache.cache import PageCache
 from pageformer.udfs.page_cache.page_file import Page
@@ -112,6 +112,11 @@ class Version:
         return view
 
     @cached_property
+    def layers(self) -> Layers:
+        """Return what runs the layers alone, always in float32."""
+        return backends.layers(self._backend, self._layout)
+
+    @cached_property
     def model(self) -> "Model":
         """Return the version as arrays of its backend."""
         return backends.model(self._backend, self._layout)
@@ -158,7 +163,7 @@ class Version:
         for task in self.tasks.values():
             self.cache.close(task.pages)
         self.tasks.clear()
-        for name in ("encoder", "model", "_layout", "_views", "_made_views"):
+        for name in ("encoder", "layers", "model", "_layout", "_views", "_made_views"):
             self.__dict__.pop(name, None)
         self.cache.close([*self._held, *self._made])
 

@@ -5,6 +5,7 @@ what the name leads to is kept, by content hash, so a deploy or a rollback is se
 """
 
 import hashlib
+import json
 import os
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -30,12 +31,13 @@ class Resolved:
     label: str
     statement: str  # when the statement began: tells one statement from the next
     compute: str  # float32, bfloat16 or auto
+    settings: str  # the owner's, as JSON
 
 
 _ready: OrderedDict[tuple[bytes, str, str], Version] = OrderedDict()
 _counted: list[object] = []  # the last statement and version for which a request was counted
 _caches: dict[tuple[str, ...], PageCache] = {}  # the one there is, by its settings
-_settings: dict[str, dict[str, str]] = {}
+_settings: dict[str, dict[str, str]] = {}  # the last ones, by their text
 
 
 def resolve(name: str | None, text: str | None = None) -> Resolved:
@@ -51,16 +53,16 @@ def resolve(name: str | None, text: str | None = None) -> Resolved:
     if len(found) > 1:
         raise UnknownName(f"{name} is ambiguous", hint="give more digits of the hash")
     if not found:
-        raise unknown(name, text)
+        raise missing_grant(model) if spi.rows("model_not_granted", model) else unknown(name, text)
     [row] = found
-    if not row["allowed"]:
-        [role] = spi.rows("current_role")
-        raise MissingGrant(
-            f"permission denied for model {model}",
-            hint=f"an admin can run: select pageformer.grant_use('{model}', '{role['name']}')",
-        )
     return Resolved(
-        row["id"], row["hash"], row["name"], row["label"], row["statement"], row["compute"]
+        id=row["id"],
+        hash=row["hash"],
+        model=row["name"],
+        label=row["label"],
+        statement=row["statement"],
+        compute=row["compute"],
+        settings=row["settings"],
     )
 
 
@@ -75,6 +77,15 @@ def pinned(name: str | None) -> str | None:
             hint=f"pin a version, as in '{name}@v1'; see pageformer.model_versions",
         )
     return name
+
+
+def missing_grant(model: str) -> MissingGrant:
+    """Make the error for a model that the current role may not use."""
+    [role] = spi.rows("current_role")
+    return MissingGrant(
+        f"permission denied for model {model}",
+        hint=f"an admin can run: select pageformer.grant_use('{model}', '{role['name']}')",
+    )
 
 
 def unknown(name: str, text: str | None) -> UnknownName:
@@ -106,7 +117,7 @@ def ready(resolved: Resolved, fixed: bool = False) -> Version:
 
     fixed: computed in float32 by this machine's own processor, whatever is set.
     """
-    backend = "auto" if fixed else settings(resolved.statement)["backend"]
+    backend = "auto" if fixed else settings(resolved)["backend"]
     compute = "float32" if fixed else resolved.compute
     key = (resolved.hash, backend, compute)
     if key in _ready and not _ready[key].is_sound():
@@ -138,15 +149,15 @@ def spare() -> bool:
     return True
 
 
-def settings(statement: str) -> dict[str, str]:
-    """Return the owner's settings, read once per statement."""
-    if statement not in _settings:
-        found = spi.as_owner(read_settings)
+def settings(resolved: Resolved) -> dict[str, str]:
+    """Return the owner's settings, as they were when a name was resolved."""
+    if resolved.settings not in _settings:
+        found: dict[str, str] = json.loads(resolved.settings)
         if _caches and cache_settings(found) not in _caches:
             start_anew()
         _settings.clear()
-        _settings[statement] = found
-    return _settings[statement]
+        _settings[resolved.settings] = found
+    return _settings[resolved.settings]
 
 
 def read_settings() -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 #include "threads.h"
 
-static const double WORTH_WAKING = 1e6; /* some ten microseconds of one core */
-
 struct dealt {
     void (*unit)(void *what, int unit, int rank);
     void *what;

@@ -2,6 +2,9 @@
 #ifndef PAGEFORMER_DEAL_H
 #define PAGEFORMER_DEAL_H
 
+/* Multiplications that take one core some ten microseconds. */
+#define WORTH_WAKING 1e6
+
 /* How many threads this process may use now, for about so many multiplications: for few of them it
  * takes longer to wake another one. */
 int deal_members(double multiplications);

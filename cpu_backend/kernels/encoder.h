@@ -1,4 +1,4 @@
-/* A post-norm encoder (BERT and its kin), ready to run, and a job for it. */
+/* An encoder (BERT and its kin, or layers alone), ready to run, and a job for it. */
 #ifndef PAGEFORMER_ENCODER_H
 #define PAGEFORMER_ENCODER_H
 
@@ -25,11 +25,13 @@ enum { MOST_TABLES = 3 };
 struct encoder {
     const struct variant *variant;
     int hidden, heads, intermediate, layer_count, activation, first_token;
+    int norm_first;       /* pre-norm: norms stand before attention and feed-forward parts */
+    int final_activation; /* once more, after `down` */
     int padding_id; /* or -1: positions count from 0 */
-    int longest;    /* tokens of a sequence */
+    int longest;    /* tokens of a sequence; 0, without tables: any number */
     enum form form; /* the narrowest that one of its products has */
     float eps;
-    struct matrix *tables[MOST_TABLES]; /* word, position, token type */
+    struct matrix *tables[MOST_TABLES]; /* word, position, token type; none: it takes rows */
     int table_count;
     struct norm embedding_norm;
     float *relative; /* or NULL: [heads, 2 longest - 1] */
@@ -64,6 +66,10 @@ struct job *job_begin(const struct encoder *encoder, int threads, int states);
 
 /* Hand over the token ids of one more sequence (checked); 0 when memory is short. */
 int job_add(struct job *job, const int32_t *ids, int count);
+
+/* The same for an encoder that takes rows [count, hidden], which stay where they are to the end: each
+ * call's follow those of the one before it. */
+int job_add_rows(struct job *job, const float *rows, int count);
 
 /* Compute all that was added. STOPPED: the flag was set; call again when it is not. */
 enum progress job_run(struct job *job);

@@ -83,16 +83,17 @@ static int set_norm(struct encoder_object *self, struct norm *norm, PyObject *pa
 
 static int set_layer(struct encoder_object *self, struct layer *layer, PyObject *parts) {
     const int h = self->encoder.hidden, inner = self->encoder.intermediate;
-    PyObject *q, *k, *v, *output, *norm, *up, *down, *last;
-    if (!PyArg_ParseTuple(parts, "OOOOOOOO", &q, &k, &v, &output, &norm, &up, &down, &last))
+    PyObject *q, *k, *v, *output, *norm, *up = NULL, *down = NULL, *last = NULL;
+    if (!PyArg_ParseTuple(parts, inner ? "OOOOOOOO" : "OOOOO", &q, &k, &v, &output, &norm, &up, &down,
+                          &last))
         return -1;
-    return set_linear(self, &layer->query, q, h, h) || set_linear(self, &layer->key, k, h, h) ||
-                   set_linear(self, &layer->value, v, h, h) ||
-                   set_linear(self, &layer->output, output, h, h) ||
-                   set_norm(self, &layer->attention_norm, norm) ||
-                   set_linear(self, &layer->up, up, h, inner) ||
-                   set_linear(self, &layer->down, down, inner, h) ||
-                   set_norm(self, &layer->feed_forward_norm, last)
+    if (set_linear(self, &layer->query, q, h, h) || set_linear(self, &layer->key, k, h, h) ||
+        set_linear(self, &layer->value, v, h, h) || set_linear(self, &layer->output, output, h, h) ||
+        set_norm(self, &layer->attention_norm, norm))
+        return -1;
+    return inner && (set_linear(self, &layer->up, up, h, inner) ||
+                     set_linear(self, &layer->down, down, inner, h) ||
+                     set_norm(self, &layer->feed_forward_norm, last))
                ? -1
                : 0;
 }
@@ -100,8 +101,9 @@ static int set_layer(struct encoder_object *self, struct layer *layer, PyObject 
 static int set_tables(struct encoder_object *self, PyObject *tables) {
     struct encoder *encoder = &self->encoder;
     encoder->table_count = (int)PyTuple_GET_SIZE(tables);
-    if (encoder->table_count < 2 || encoder->table_count > MOST_TABLES) {
-        PyErr_SetString(PyExc_ValueError, "tables are: words, positions, and maybe token types");
+    if (encoder->table_count == 1 || encoder->table_count > MOST_TABLES) {
+        PyErr_SetString(PyExc_ValueError,
+                        "tables are: words, positions, and maybe token types; or none");
         return -1;
     }
     for (int t = 0; t < encoder->table_count; t++) {
@@ -137,10 +139,13 @@ static int set_activation(struct encoder *encoder, const char *name) {
     return -1;
 }
 
-static int check_sizes(const struct encoder *encoder, int positions) {
+static int check_sizes(const struct encoder *encoder) {
     const int first = encoder->padding_id < 0 ? 0 : encoder->padding_id + 1;
+    const int fits = encoder->table_count
+                         ? encoder->longest > 0 && encoder->longest + first <= encoder->tables[1]->rows
+                         : encoder->longest == 0;
     if (encoder->heads > 0 && encoder->hidden > 0 && encoder->hidden % encoder->heads == 0 &&
-        encoder->intermediate > 0 && encoder->longest > 0 && encoder->longest + first <= positions)
+        encoder->intermediate >= 0 && fits)
         return 0;
     PyErr_SetString(PyExc_ValueError, "sizes of this encoder do not go together");
     return -1;
@@ -154,6 +159,10 @@ static int check_forms(const struct encoder *encoder) {
         wide |= !layer->query.form || !layer->key.form || !layer->value.form ||
                 !layer->output.form || !layer->up.form || !layer->down.form;
     }
+    if (encoder->form != FLOAT32 && (encoder->norm_first || !encoder->table_count)) {
+        PyErr_SetString(PyExc_ValueError, "layers alone, and pre-norm ones, are computed in float32");
+        return -1;
+    }
     if (!wide || encoder->form == FLOAT32) return 0;
     PyErr_SetString(PyExc_ValueError, "float32 products do not stand beside narrower ones");
     return -1;
@@ -162,20 +171,21 @@ static int check_forms(const struct encoder *encoder) {
 static PyObject *new_encoder(PyTypeObject *type, PyObject *arguments, PyObject *names) {
     static char *keywords[] = {"variant", "hidden", "heads", "intermediate", "activation", "eps",
                                "padding_id", "longest", "first_token", "tables", "norm", "layers",
-                               "relative", NULL};
+                               "relative", "norm_first", "final_activation", NULL};
     struct encoder_object *self = (struct encoder_object *)type->tp_alloc(type, 0);
     if (!self) return NULL;
     struct encoder *e = &self->encoder;
     const char *variant, *activation;
     PyObject *tables, *norm, *layers, *relative;
     int good = PyArg_ParseTupleAndKeywords(
-        arguments, names, "siiisfiipO!OO!O", keywords, &variant, &e->hidden, &e->heads,
+        arguments, names, "siiisfiipO!OO!O|pp", keywords, &variant, &e->hidden, &e->heads,
         &e->intermediate, &activation, &e->eps, &e->padding_id, &e->longest, &e->first_token,
-        &PyTuple_Type, &tables, &norm, &PyTuple_Type, &layers, &relative);
+        &PyTuple_Type, &tables, &norm, &PyTuple_Type, &layers, &relative,
+        &e->norm_first, &e->final_activation);
     self->held = PyList_New(0);
     good = good && self->held && (e->variant = variant_named(variant)) &&
            !set_activation(e, activation) && !set_tables(self, tables) &&
-           !check_sizes(e, e->tables[1]->rows) && !set_norm(self, &e->embedding_norm, norm) &&
+           !check_sizes(e) && (!e->table_count || !set_norm(self, &e->embedding_norm, norm)) &&
            !set_layers(self, layers) && !check_forms(e);
     if (good && relative != Py_None) {
         e->relative = vector_in(self, relative, (Py_ssize_t)e->heads * (2 * e->longest - 1));
@@ -194,7 +204,7 @@ static void free_encoder(PyObject *object) {
 }
 
 static PyType_Slot encoder_slots[] = {
-    {Py_tp_doc, "Encoder(...): a post-norm encoder, ready to run."},
+    {Py_tp_doc, "Encoder(...): an encoder, or layers alone, ready to run."},
     {Py_tp_new, new_encoder},
     {Py_tp_dealloc, free_encoder},
     {0, NULL},

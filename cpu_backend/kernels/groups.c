@@ -41,17 +41,27 @@ int group_has_room(const struct group *group, int tokens) {
            group->sequences < group->room_sequences;
 }
 
-void append(struct group *group, const struct encoder *encoder, const int32_t *ids, int count) {
-    memcpy(group->ids + group->tokens, ids, (size_t)count * sizeof(int32_t));
-    count_positions(encoder, ids, count, group->positions + group->tokens);
+static void end_sequence(struct group *group, int count) {
     group->tokens += count;
     group->offsets[++group->sequences] = group->tokens;
     if (count > group->longest) group->longest = count;
 }
 
+void append(struct group *group, const struct encoder *encoder, const int32_t *ids, int count) {
+    memcpy(group->ids + group->tokens, ids, (size_t)count * sizeof(int32_t));
+    count_positions(encoder, ids, count, group->positions + group->tokens);
+    end_sequence(group, count);
+}
+
+/* Rows stay where they are; those of a group lie in one piece, since they are added in order. */
+void append_rows(struct group *group, const float *rows, int count) {
+    if (!group->tokens) group->rows = rows;
+    end_sequence(group, count);
+}
+
 /* The first sequences of a group, at least `tokens` of theirs, stay; the others, if there are any, go
  * into a new group behind it. Without memory all stay. */
-void split(struct group *group, int tokens) {
+void split(struct group *group, const struct encoder *encoder, int tokens) {
     int kept = 1;
     while (kept < group->sequences && group->offsets[kept] < tokens) kept++;
     const int from = group->offsets[kept], moved = group->tokens - from;
@@ -59,6 +69,7 @@ void split(struct group *group, int tokens) {
     if (!rest) return;
     memcpy(rest->ids, group->ids + from, (size_t)moved * sizeof(int32_t));
     memcpy(rest->positions, group->positions + from, (size_t)moved * sizeof(int32_t));
+    if (group->rows) rest->rows = group->rows + (ptrdiff_t)from * encoder->hidden;
     for (int s = kept; s < group->sequences; s++)
         rest->offsets[++rest->sequences] = group->offsets[s + 1] - from;
     rest->tokens = moved;

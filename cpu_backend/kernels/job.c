@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "deal.h"
 #include "job.h"
 
 /* Put a full group where threads take them from. */
@@ -36,7 +37,8 @@ static int enough(const struct job *job) {
 static struct group *take(struct job *job) {
     pthread_mutex_lock(&job->lock);
     struct group *group = job->waiting;
-    if (group && job->closed && atomic_load(&job->members) > 1) split(group, enough(job));
+    if (group && job->closed && atomic_load(&job->members) > 1)
+        split(group, job->encoder, enough(job));
     if (group && group == job->last && group->next) job->last = group->next;
     if (group) job->waiting = group->next;
     pthread_mutex_unlock(&job->lock);
@@ -91,6 +93,7 @@ struct job *job_begin(const struct encoder *encoder, int threads, int states) {
     job->threads = threads;
     job->states = states;
     job->crew = (struct crew){run, job};
+    atomic_store(&job->members, 1);
     pthread_mutex_init(&job->lock, NULL);
     share_enter();
     job->crewed = crew_take(&job->crew);
@@ -105,28 +108,44 @@ static int muster(struct job *job) {
     return members;
 }
 
-int job_add(struct job *job, const int32_t *ids, int count) {
-    struct group *open = job->open;
-    if (open && !group_has_room(open, count)) {
+/* The group that takes so many more tokens; NULL when memory is short. */
+static struct group *group_for(struct job *job, int tokens) {
+    if (job->open && !group_has_room(job->open, tokens)) {
         publish(job);
         crew_call(&job->crew, muster(job));
-        open = NULL;
     }
-    if (!open) open = job->open = new_group(count);
-    if (!open) return 0;
-    append(open, job->encoder, ids, count);
-    return 1;
+    if (!job->open) job->open = new_group(tokens);
+    return job->open;
 }
 
-/* The only group: all threads work on it together. One after others: whoever is free takes it. */
+int job_add(struct job *job, const int32_t *ids, int count) {
+    struct group *group = group_for(job, count);
+    if (group) append(group, job->encoder, ids, count);
+    return group != NULL;
+}
+
+int job_add_rows(struct job *job, const float *rows, int count) {
+    struct group *group = group_for(job, count);
+    if (group) append_rows(group, rows, count);
+    return group != NULL;
+}
+
+/* About how many multiplications all linear maps take for so many tokens. */
+static double multiplications(const struct encoder *encoder, int tokens) {
+    const double hidden = encoder->hidden, inner = encoder->intermediate;
+    return encoder->layer_count * (4 * hidden + 2 * inner) * hidden * tokens;
+}
+
+/* The only group: all threads work on it together, if it is worth waking them. One after others:
+ * whoever is free takes it. */
 static int close_job(struct job *job) {
-    const int alone = !job->first;
+    const int tokens = job->first ? 0 : job->open ? job->open->tokens : 0;
     pthread_mutex_lock(&job->lock);
     job->closed = 1;
     pthread_mutex_unlock(&job->lock);
     if (!job->open) return 1;
     publish(job);
-    const int size = alone ? muster(job) : 1;
+    const int size = multiplications(job->encoder, tokens) < WORTH_WAKING ? 1 : muster(job);
     if (size == 1) return 1;
     job->together = 1;
     for (int rank = 0; rank < size; rank++) {
@@ -149,7 +168,8 @@ static void finish_abandoned(struct job *job) {
 enum progress job_run(struct job *job) {
     if (!job->closed && !close_job(job)) return NO_MEMORY;
     if (job->together) atomic_store(&job->team[0].arrived, 0);
-    crew_call(&job->crew, job->together ? job->team[0].size : muster(job));
+    const int several = job->first && job->first->next;
+    crew_call(&job->crew, job->together ? job->team[0].size : several ? muster(job) : 1);
     run(job, 0);
     if (job->crewed) crew_wait(&job->crew);
     if (job->failed) return NO_MEMORY;

@@ -12,6 +12,7 @@ struct group {
     struct group *next;
     int sequences, tokens, longest, room_sequences, room_tokens;
     int32_t *ids, *positions; /* [tokens] */
+    const float *rows;        /* or, where the encoder has no tables: [tokens, hidden] */
     int *offsets;             /* [sequences + 1] */
     float *answer;            /* [sequences or tokens, hidden] */
     int done;
@@ -71,7 +72,8 @@ struct group *new_group(int tokens);
 void free_group(struct group *group);
 int group_has_room(const struct group *group, int tokens);
 void append(struct group *group, const struct encoder *encoder, const int32_t *ids, int count);
-void split(struct group *group, int tokens);
+void append_rows(struct group *group, const float *rows, int count);
+void split(struct group *group, const struct encoder *encoder, int tokens);
 
 /* -- workspace.c ------------------------------------------------------------------------------ */
 
@@ -87,6 +89,7 @@ struct stand {
     const struct layer *layer;
     const struct layer *next_layer; /* or NULL */
     enum step step;
+    int sublayer; /* attention and feed-forward parts that are done */
     struct team *team;
 };
 

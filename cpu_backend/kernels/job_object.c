@@ -11,6 +11,7 @@ struct job_object {
     struct encoder_object *encoder;
     PyObject *answer; /* bytes, when all is computed */
     PyObject *spent;  /* a dict, then: step -> seconds */
+    Py_buffer rows;   /* of an encoder that takes them; read where they are */
 };
 
 static PyObject *new_job(PyTypeObject *type, PyObject *arguments, PyObject *names) {
@@ -33,6 +34,7 @@ static PyObject *new_job(PyTypeObject *type, PyObject *arguments, PyObject *name
 static void free_job(PyObject *object) {
     struct job_object *self = (struct job_object *)object;
     if (self->job) job_end(self->job);
+    if (self->rows.obj) PyBuffer_Release(&self->rows);
     Py_XDECREF(self->encoder);
     Py_XDECREF(self->answer);
     Py_XDECREF(self->spent);
@@ -54,7 +56,8 @@ static int read_ids(const struct encoder *encoder, PyObject *list, int32_t *ids)
 
 static PyObject *add(PyObject *object, PyObject *list) {
     struct job_object *self = (struct job_object *)object;
-    if (!PyList_Check(list) || !self->job) return PyErr_Format(PyExc_TypeError, "ids are a list");
+    if (!PyList_Check(list) || !self->job || !self->encoder->encoder.table_count)
+        return PyErr_Format(PyExc_TypeError, "ids are a list, for an encoder with embeddings");
     const Py_ssize_t count = PyList_GET_SIZE(list);
     if (count > self->encoder->encoder.longest)
         return PyErr_Format(PyExc_ValueError, "%zd tokens are more than the model takes", count);
@@ -64,6 +67,37 @@ static PyObject *add(PyObject *object, PyObject *list) {
     if (!bad && !job_add(self->job, ids, (int)count)) PyErr_NoMemory(), bad = 1;
     PyMem_Free(ids);
     if (bad) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* Hand over sequences, one after another in `rows`, whose lengths are told. */
+static int add_lengths(struct job_object *self, PyObject *lengths) {
+    const float *rows = self->rows.buf, *const end = rows + self->rows.len / 4;
+    const int hidden = self->encoder->encoder.hidden;
+    const Py_ssize_t sequences = PyList_GET_SIZE(lengths);
+    Py_ssize_t i = 0;
+    for (; i < sequences; i++) {
+        const long count = PyLong_AsLong(PyList_GET_ITEM(lengths, i));
+        if (count == -1 && PyErr_Occurred()) return -1;
+        if (count < 1 || count > (end - rows) / hidden) break;
+        if (!job_add_rows(self->job, rows, (int)count)) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        rows += count * hidden;
+    }
+    if (i == sequences && rows == end) return 0;
+    PyErr_SetString(PyExc_ValueError, "the lengths do not go with the rows");
+    return -1;
+}
+
+static PyObject *add_rows(PyObject *object, PyObject *arguments) {
+    struct job_object *self = (struct job_object *)object;
+    PyObject *floats, *lengths;
+    if (!PyArg_ParseTuple(arguments, "OO!", &floats, &PyList_Type, &lengths)) return NULL;
+    if (!self->job || self->rows.obj || self->encoder->encoder.table_count)
+        return PyErr_Format(PyExc_TypeError, "rows are given once, to layers alone");
+    if (get_floats(floats, &self->rows) || add_lengths(self, lengths)) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -153,6 +187,7 @@ static PyObject *spent_of(PyObject *object, void *none) {
 
 static PyMethodDef job_methods[] = {
     {"add", add, METH_O, "Hand over the token ids of one more sequence; threads may begin."},
+    {"add_rows", add_rows, METH_VARARGS, "add_rows(floats, lengths): sequences of rows, in order."},
     {"run", run_job, METH_NOARGS, "Compute; False: stopped before the end, call again."},
     {"close", close_job, METH_NOARGS, "Give up; whoever computes leaves."},
     {"texts", texts, METH_VARARGS, "texts(dimensions, normalized): the vectors as text."},

@@ -1,9 +1,14 @@
-/* The forward pass of a post-norm encoder, as steps of equal units of work.
+/* The forward pass of an encoder, as steps of equal units of work.
  *
  *      EMBED  ( QUERY_KEY_VALUE  ATTEND  OUTPUT  NORM  UP  DOWN  NORM ) x layers  POOL
+ *      EMBED  ( NORM  QUERY_KEY_VALUE  ATTEND  OUTPUT  NORM  UP  DOWN ) x layers  POOL    pre-norm
  *
  * A unit is a strip of columns, a head of one sequence, or a few rows. In INT8 two more steps say
- * how the rows of `mixed` and `inner` are read as bytes, once a whole row is known.
+ * how the rows of `mixed` and `inner` are read as bytes, once a whole row is known. A layer without
+ * a feed-forward part ends with its fourth step.
+ *
+ * Post-norm, products read x, and write sums, which are normalised into x. Pre-norm, a sub-layer
+ * reads x, normalised into `mixed`, and writes sums; the next one reads sums and writes x.
  */
 #include <string.h>
 
@@ -12,11 +17,17 @@
 enum { ROWS_PER_UNIT = 16, CHUNK_ROWS = 64 };
 
 static const enum step plain_steps[] = {QUERY_KEY_VALUE, ATTEND, OUTPUT, NORM, UP, DOWN, NORM_AGAIN};
+static const enum step pre_norm_steps[] = {NORM, QUERY_KEY_VALUE, ATTEND, OUTPUT, NORM_AGAIN, UP, DOWN};
 static const enum step int8_steps[] = {QUERY_KEY_VALUE, ATTEND,         QUANTIZE_MIXED,
                                        OUTPUT,          NORM,           UP,
                                        QUANTIZE_INNER,  DOWN,           NORM_AGAIN};
 
+static const enum step *layer_steps(const struct encoder *encoder) {
+    return encoder->norm_first ? pre_norm_steps : encoder->form == INT8 ? int8_steps : plain_steps;
+}
+
 static int steps_per_layer(const struct encoder *encoder) {
+    if (!encoder->intermediate) return 4;
     return (int)(encoder->form == INT8 ? sizeof int8_steps : sizeof plain_steps) /
            (int)sizeof(enum step);
 }
@@ -30,10 +41,12 @@ struct stand stand_at(const struct encoder *encoder, struct team *team, uint32_t
     if (step == last_step(encoder)) at.step = POOL;
     else if (step) {
         const int each = steps_per_layer(encoder), done = (int)step - 1, layer = done / each;
-        at.step = (encoder->form == INT8 ? int8_steps : plain_steps)[done % each];
+        at.step = layer_steps(encoder)[done % each];
         at.layer = encoder->layers + layer;
         at.next_layer = layer + 1 < encoder->layer_count ? at.layer + 1 : NULL;
     }
+    const int layers = at.layer ? (int)(at.layer - encoder->layers) : at.step ? encoder->layer_count : 0;
+    at.sublayer = encoder->intermediate ? 2 * layers + (at.layer && at.step >= UP) : layers;
     return at;
 }
 
@@ -66,6 +79,24 @@ int units(const struct stand *at) {
     }
 }
 
+/* -- where things are ------------------------------------------------------------------------- */
+
+/* What this sub-layer adds to, or with `ahead` of 1 what the next one does. */
+static const struct rows *stream(const struct stand *at, int ahead) {
+    const struct workspace *space = at->team->space;
+    return at->encoder->norm_first && (at->sublayer + ahead) % 2 ? &space->sums : &space->x;
+}
+
+/* What the first products of a sub-layer read. */
+static const struct rows *normed(const struct stand *at) {
+    return at->encoder->norm_first ? &at->team->space->mixed : &at->team->space->x;
+}
+
+/* What the last product of a sub-layer writes. */
+static const struct rows *written(const struct stand *at) {
+    return at->encoder->norm_first ? stream(at, 1) : &at->team->space->sums;
+}
+
 /* -- rows ------------------------------------------------------------------------------------- */
 
 static void embed_row(const struct encoder *encoder, const struct group *group, int token, float *y) {
@@ -90,7 +121,9 @@ static void quantize_row(const struct encoder *encoder, const struct rows *rows,
 
 static void norm_row(const struct stand *at, int row) {
     const struct encoder *encoder = at->encoder;
-    const struct rows *x = &at->team->space->x, *sums = &at->team->space->sums;
+    const struct rows *x = at->step == EMBED ? &at->team->space->x : normed(at);
+    const struct rows *sums =
+        encoder->norm_first && at->step != EMBED ? stream(at, 0) : &at->team->space->sums;
     const struct norm *norm = at->step == EMBED  ? &encoder->embedding_norm
                               : at->step == NORM ? &at->layer->attention_norm
                                                  : &at->layer->feed_forward_norm;
@@ -101,6 +134,14 @@ static void norm_row(const struct stand *at, int row) {
     if (x->bytes) quantize_row(encoder, x, row, encoder->hidden);
 }
 
+/* What stands in the place of embeddings where a model takes rows. */
+static void copy_row(const struct stand *at, int row) {
+    const struct rows *x = &at->team->space->x;
+    const size_t hidden = (size_t)at->encoder->hidden;
+    memcpy(x->wide + row * x->stride, at->team->group->rows + (size_t)row * hidden,
+           hidden * sizeof(float));
+}
+
 static void do_rows(const struct stand *at, int unit) {
     const struct encoder *encoder = at->encoder;
     const struct workspace *space = at->team->space;
@@ -109,6 +150,7 @@ static void do_rows(const struct stand *at, int unit) {
         if (at->step == QUANTIZE_MIXED) quantize_row(encoder, &space->mixed, row, encoder->hidden);
         else if (at->step == QUANTIZE_INNER)
             quantize_row(encoder, &space->inner, row, encoder->intermediate);
+        else if (at->step == EMBED && !encoder->table_count) copy_row(at, row);
         else norm_row(at, row);
     }
 }
@@ -159,26 +201,25 @@ static void do_query_key_value(const struct stand *at, int unit) {
     const struct linear *linear[] = {&layer->query, &layer->key, &layer->value, &layer->output};
     const struct rows *to[] = {&space->query, &space->key, &space->value};
     const int each = strips(at, at->encoder->hidden), which = unit / each;
-    const struct flow flow = {.from = &space->x, .to = to[which]};
+    const struct flow flow = {.from = normed(at), .to = to[which]};
     do_product(at, &flow, linear[which], unit % each, linear[which + 1]->weight);
 }
 
 static void do_output(const struct stand *at, int unit) {
-    const struct workspace *space = at->team->space;
-    const struct flow flow = {&space->mixed, &space->sums, &space->x, NO_ACTIVATION};
+    const struct flow flow = {&at->team->space->mixed, written(at), stream(at, 0), NO_ACTIVATION};
     do_product(at, &flow, &at->layer->output, unit, at->layer->up.weight);
 }
 
 static void do_up(const struct stand *at, int unit) {
-    const struct workspace *space = at->team->space;
-    const struct flow flow = {&space->x, &space->inner, NULL,
+    const struct flow flow = {normed(at), &at->team->space->inner, NULL,
                               (enum activation)at->encoder->activation};
     do_product(at, &flow, &at->layer->up, unit, at->layer->down.weight);
 }
 
 static void do_down(const struct stand *at, int unit) {
-    const struct workspace *space = at->team->space;
-    const struct flow flow = {&space->inner, &space->sums, &space->x, NO_ACTIVATION};
+    const enum activation last = at->encoder->final_activation
+                                     ? (enum activation)at->encoder->activation : NO_ACTIVATION;
+    const struct flow flow = {&at->team->space->inner, written(at), stream(at, 0), last};
     const struct matrix *next = at->next_layer ? at->next_layer->query.weight : NULL;
     do_product(at, &flow, &at->layer->down, unit, next);
 }
@@ -225,10 +266,11 @@ static void do_attend(const struct stand *at, int unit, float *scratch) {
 static void do_pool(const struct stand *at, int sequence, int states) {
     const struct encoder *encoder = at->encoder;
     const struct group *group = at->team->group;
-    const ptrdiff_t stride = at->team->space->x.stride;
+    const struct rows *last = stream(at, 0);
+    const ptrdiff_t stride = last->stride;
     const int from = group->offsets[sequence], to = group->offsets[sequence + 1];
     const size_t hidden = (size_t)encoder->hidden;
-    const float *x = at->team->space->x.wide + from * stride;
+    const float *x = last->wide + from * stride;
     float *answer = group->answer + (size_t)(states ? from : sequence) * hidden;
     if (states)
         for (int row = 0; row < to - from; row++)

@@ -20,7 +20,7 @@ def encoder(resolved: Resolved, version: Version) -> Encoder:
 
     Raises ServerUnready when the setting is unknown.
     """
-    setting = versions.settings(resolved.statement).get("executor", "backend")
+    setting = versions.settings(resolved).get("executor", "backend")
     if setting == "backend":
         return version.encoder
     if setting not in ("auto", "serve"):

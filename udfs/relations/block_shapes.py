@@ -9,7 +9,8 @@ with threads.kept_out():
 
     from pageformer.errors import InvalidInput
     from pageformer.udfs import spi
-    from pageformer.udfs.blocks import ELEMENTS, Array, array_to_block, pack_block
+    from pageformer.udfs.block_value import ELEMENTS, pack_block
+    from pageformer.udfs.blocks import Array, array_to_block
     from pageformer.udfs.relations.block_values import array_of, mismatch, over_blocks
 
 Rows = list[list[float]]

@@ -10,7 +10,8 @@ with threads.kept_out():
 
     from pageformer.errors import InvalidInput
     from pageformer.udfs import spi
-    from pageformer.udfs.blocks import Array, array_to_block, block_to_array
+    from pageformer.udfs.block_value import read_block
+    from pageformer.udfs.blocks import Array, array_to_block, widen
 
 
 def over_blocks(operator: Callable[..., Array | None]) -> Callable[..., bytes | None]:
@@ -44,14 +45,8 @@ def array_of(block: bytes | None) -> Array:
 
     Raises InvalidInput when the bytes are none.
     """
-    if block is None:
-        raise InvalidInput("a block is null", hint="leave null out of the array of blocks")
-    try:
-        return block_to_array(block)
-    except ValueError as error:
-        raise InvalidInput(
-            f"not a block: {error}", hint="make one with pageformer_op.from_array(real[])"
-        ) from error
+    form, rows, cols, data = read_block(block)
+    return widen(data, form).reshape(rows, cols)
 
 
 def same_shape(operator: str, a: Array, b: Array) -> None:

@@ -108,6 +108,14 @@ create or replace function pageformer.encode_tensor(tensor real[], model text) r
 language sql stable parallel unsafe cost 100000
 return pageformer.encode_tensor_text(pg_catalog.array_send(tensor), model)::real[];
 
+create or replace function pageformer.encode_blocks(blocks bytea[], model text) returns bytea[]
+language plpython3u stable parallel unsafe cost 100000
+set search_path = pg_catalog, pageformer, pg_temp
+as $python$
+from pageformer.udfs import tensors
+return tensors.encode_blocks(blocks, model)
+$python$;
+
 create or replace function pageformer.tokenize(input text, model text)
 returns table (
     index integer, id integer, token text, start_offset integer, end_offset integer

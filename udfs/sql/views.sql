@@ -1,19 +1,25 @@
 -- What is loaded, for reading. In a view `current_user` is the caller, while its tables are read with
 -- the owner's rights: everybody sees the models that they may use, and no weight.
 
--- A dump may be restored where our roles do not exist: its superuser uses it all the same.
+-- A dump may be restored where our roles do not exist: its superuser uses it all the same. Read by each
+-- call, so roles are looked up by name and not joined.
 create or replace view pageformer.usable_model with (security_barrier) as
-select m.id, m.name, m.deployed_id
+select m.id, m.name, m.deployed_id, m.compute
 from pageformer.model m
 where pg_catalog.pg_has_role(current_user, pg_catalog.to_regrole('pageformer_reader'), 'usage')
     or exists (
         select
         from pageformer.model_grant g
-        left join pg_catalog.pg_roles r on r.rolname = g.role_name
         where g.model_id = m.id
-            and (g.role_name = 'public' or pg_catalog.pg_has_role(current_user, r.oid, 'usage'))
+            and (g.role_name = 'public' or pg_catalog.pg_has_role(
+                current_user, pg_catalog.to_regrole(pg_catalog.quote_ident(g.role_name)), 'usage'))
     )
     or (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user);
+
+-- The owner's settings in one text: what a call reads beside the name that it resolves.
+create or replace view pageformer.settings_in_force as
+select pg_catalog.json_object_agg(s.name, s.value)::text as settings
+from pageformer.setting s;
 
 create or replace view pageformer.model_versions with (security_barrier) as
 select
@@ -117,7 +123,7 @@ from (
 ) m
 cross join lateral pageformer.cache_figures(m.versions) f;
 
-grant select on pageformer.usable_model, pageformer.model_versions, pageformer.models,
-    pageformer.tensors, pageformer.tasks, pageformer.cache
+grant select on pageformer.usable_model, pageformer.settings_in_force, pageformer.model_versions,
+    pageformer.models, pageformer.tensors, pageformer.tasks, pageformer.cache
     to public;
 grant select on pageformer.pages to pageformer_reader;

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pageformer.udfs.blocks import Buffer, widen
+from pageformer.udfs.block_value import Buffer
+from pageformer.udfs.blocks import widen
 
 ALIGNMENT = 64
 WHOLE = {"u16": "<u2", "u32": "<u4"}  # formats of whole numbers
