@@ -1,7 +1,8 @@
 """The serving process beside backends, and its scheduler beside simpler ones.
 
 `python -m bench.serving [SECONDS]` measures cell by cell and remembers each in build/bench, so that
-it goes on where it was interrupted; `--fresh` forgets them. Writes bench/results/serving.md.
+it goes on where it was interrupted, or where `--minutes` ended; `--fresh` forgets them. All of it
+takes twelve minutes. Writes bench/results/serving.md.
 """
 
 import argparse
@@ -13,13 +14,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bench.load import QUERY, closed, poisson
+from bench.conditions import processor
+from bench.load import QUERY, Crowd, crowd
 from bench.server import Server, server
 from bench.texts import descriptions, fortunes
 from pageformer.installed_server import server_account
@@ -27,10 +30,13 @@ from pageformer.installed_server import server_account
 KEPT = Path(__file__).parents[1] / "build" / "bench" / "serving.json"
 RESULTS = Path(__file__).parent / "results" / "serving.md"
 CONNECTIONS = (1, 4, 16, 64)
-ROUNDS = 3  # of each executor, by turns
+ROUNDS = 2  # of each executor, by turns
 EXECUTORS = ("backend", "serve", "auto")
 POLICIES = ("none", "fixed", "tokens", "cost")
+LATENCIES = ("fortunes", "5 to 500 tokens")  # lengths that schedulers are compared by
 LOADS = (0.25, 0.5, 0.75, 0.9)  # of what 16 connections reach
+LONGER = 3  # times the seconds of a cell, for a cell of latencies
+RESTARTS = 5
 SETTLED = 2.0  # seconds after which a process has measured what batches cost
 BOUND = 5  # times the median of a lone connection: the p99 that a rate must keep
 
@@ -41,12 +47,19 @@ Measure = Callable[[], Cell]
 class Cells:
     """Remember what was measured, by name."""
 
-    def __init__(self, fresh: bool) -> None:
+    def __init__(self, fresh: bool, minutes: float) -> None:
         self._found = json.loads(KEPT.read_text()) if KEPT.exists() and not fresh else {}
+        self._until = time.monotonic() + 60 * minutes
+
+    def lack(self, names: Iterable[str]) -> bool:
+        """Tell whether a cell of these is still to be measured."""
+        return any(name not in self._found for name in names)
 
     def get(self, name: str, measure: Measure) -> Cell:
         """Return a cell, measured now unless it was before."""
         if name not in self._found:
+            if time.monotonic() > self._until:
+                raise SystemExit("the time is over: the same command goes on")
             print(name, end=" ", flush=True)
             self._found[name] = measure()
             print(self._found[name], flush=True)
@@ -108,37 +121,42 @@ def set_executor(server: Server, value: str) -> None:
 
 def executors(server: Server, cells: Cells, texts: dict[str, list[str]], seconds: float) -> None:
     """Measure what each executor reaches, row by row, by turns."""
-    set_executor(server, "serve")
-    with process(server):
-        settle(server)
-        for kind, chosen in texts.items():
-            for count in CONNECTIONS:
-                for turn in range(ROUNDS):
-                    for executor in EXECUTORS:
+    turns = [(turn, executor) for turn in range(ROUNDS) for executor in EXECUTORS]
+    for kind, chosen in texts.items():
+        for count in CONNECTIONS:
+            names = {f"closed/{kind}/{count}/{e}/{turn}": e for turn, e in turns}
+            if not cells.lack(names):
+                continue
+            set_executor(server, "serve")
+            with process(server), crowd(server.cluster.dsn, count) as asking:
+                settle(server)
+                for name, executor in names.items():
 
-                        def measure(e: str = executor, c: int = count, t: Any = chosen) -> Cell:
-                            set_executor(server, e)
-                            return closed(server.cluster.dsn, t, c, seconds).figures()
+                    def measure(e: str = executor, a: Crowd = asking, t: Any = chosen) -> Cell:
+                        set_executor(server, e)
+                        return a.closed(t, seconds).figures()
 
-                        cells.get(f"closed/{kind}/{count}/{executor}/{turn}", measure)
+                    cells.get(name, measure)
 
 
 def policies(server: Server, cells: Cells, texts: dict[str, list[str]], seconds: float) -> None:
     """Measure latencies under each scheduler, at parts of what 16 connections reach."""
-    set_executor(server, "serve")
-    for kind, chosen in texts.items():
-        rates = [closed_cell(cells, kind, 16, "serve", turn)["rate"] for turn in range(ROUNDS)]
-        for load in LOADS:
+    every = list(product(LATENCIES, LOADS, POLICIES))
+    if not cells.lack("/".join(map(str, ("open", *cell))) for cell in every):
+        return
+    set_executor(server, "backend")
+    with crowd(server.cluster.dsn, 64) as asking:
+        set_executor(server, "serve")
+        for kind, load, policy in every:
+            rates = [closed_cell(cells, kind, 16, "serve", turn)["rate"] for turn in range(ROUNDS)]
             rate = load * statistics.median(rates)
-            for policy in POLICIES:
 
-                def measure(p: str = policy, r: float = rate, t: Any = chosen) -> Cell:
-                    set_executor(server, "serve")
-                    with process(server, f"--policy={p}"):
-                        settle(server)
-                        return poisson(server.cluster.dsn, t, 64, seconds, r).figures()
+            def measure(k: str = kind, r: float = rate, p: str = policy) -> Cell:
+                with process(server, f"--policy={p}"):
+                    settle(server)
+                    return asking.poisson(texts[k], LONGER * seconds, r).figures()
 
-                cells.get(f"open/{kind}/{load}/{policy}", measure)
+            cells.get(f"open/{kind}/{load}/{policy}", measure)
 
 
 def restarts(server: Server, cells: Cells) -> float:
@@ -152,8 +170,8 @@ def restarts(server: Server, cells: Cells) -> float:
                 connection.execute(QUERY, ["a text"])
                 return {"seconds": time.perf_counter() - begin}
 
-        found = [cells.get(f"restart/{turn}", once)["seconds"] for turn in range(ROUNDS)]
-    return statistics.median(found)
+        found = [cells.get(f"restart/{turn}", once)["seconds"] for turn in range(RESTARTS)]
+    return max(found)
 
 
 def closed_cell(cells: Cells, kind: str, count: int, executor: str, turn: int) -> Cell:
@@ -222,10 +240,10 @@ def page(cells: Cells, kinds: Sequence[str], conditions: str) -> str:
         *closed_rows(cells, kinds),
         "\nPoisson arrivals over 64 connections, counted from the arrival; load is a part of what "
         "16 connections reach row by row:\n",
-        *open_rows(cells, kinds),
+        *open_rows(cells, LATENCIES),
         f"\nThe highest of these rates with a p99 of at most {BOUND} times the median of a lone "
         "connection:\n",
-        *bound_rows(cells, kinds),
+        *bound_rows(cells, LATENCIES),
         f"\n{conditions}\n",
     ]
     return "\n".join(parts)
@@ -234,21 +252,21 @@ def page(cells: Cells, kinds: Sequence[str], conditions: str) -> str:
 def main() -> None:
     """Measure what is missing, and write the page."""
     options = argparse.ArgumentParser()
-    options.add_argument("seconds", type=float, nargs="?", default=10.0, help="of each cell")
+    options.add_argument("seconds", type=float, nargs="?", default=3.0, help="of each cell")
     options.add_argument("--fresh", action="store_true")
+    options.add_argument("--minutes", type=float, default=1e3, help="before it stops")
     chosen = options.parse_args()
-    cells = Cells(chosen.fresh)
+    cells = Cells(chosen.fresh, chosen.minutes)
     with server() as running:
         texts = lengths(running)
         executors(running, cells, texts, chosen.seconds)
         policies(running, cells, texts, chosen.seconds)
         restarted = restarts(running, cells)
-    from bench.__main__ import processor
-
     conditions = (
         f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {os.cpu_count()} cores, which the clients "
-        f"use as well; a process answers {restarted:.1f} s after it is started; all-MiniLM-L6-v2 "
-        f"in float32, cut at 256 tokens; {chosen.seconds:g} s a cell."
+        f"use as well; a process answers at most {restarted:.1f} s after it is started, {RESTARTS} "
+        f"times; all-MiniLM-L6-v2 in float32, cut at 256 tokens; {chosen.seconds:g} s a cell, "
+        f"{LONGER * chosen.seconds:g} s for latencies."
     )
     RESULTS.write_text(page(cells, list(texts), conditions), encoding="utf-8")
     print(f"wrote {RESULTS}")

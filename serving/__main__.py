@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--policy", default="cost", choices=POLICIES)
     options.add_argument("--tokens", type=int, default=256)
     options.add_argument("--budget", type=float, default=0.0)
-    options.add_argument("--workers", type=int, default=1)
+    options.add_argument("--workers", type=int)
     options.add_argument("--versions", type=int, default=8)
     options.add_argument("--cache-bytes", type=int, default=0)
     options.add_argument("--metrics-port", type=int)

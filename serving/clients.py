@@ -8,7 +8,10 @@ import asyncio
 import json
 import os
 import socket
+import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from pageformer.serving.waiting import Request
@@ -44,11 +47,34 @@ class Service(Protocol):
         """Tell what was done so far."""
 
 
+class Outbox:
+    """Hand answers of all threads to the event loop, which is woken once for those of a batch."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._answers: list[Callable[[], None]] = []
+
+    def put(self, answer: Callable[[], None]) -> None:
+        """Let the loop send an answer; called by any thread."""
+        with self._lock:
+            self._answers.append(answer)
+            is_woken = len(self._answers) > 1
+        if not is_woken:
+            self._loop.call_soon_threadsafe(self._send)
+
+    def _send(self) -> None:
+        with self._lock:
+            answers, self._answers = self._answers, []
+        for answer in answers:
+            answer()
+
+
 class Client(asyncio.Protocol):
     """Speak with one backend."""
 
-    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
-        self._service, self._loop = service, loop
+    def __init__(self, service: Service, outbox: Outbox) -> None:
+        self._service, self._outbox = service, outbox
         self._buffer = bytearray()
         self._transport: asyncio.Transport
         self._waiting = 0
@@ -107,7 +133,7 @@ class Client(asyncio.Protocol):
 
     def answered(self, request: Request, kind: int, body: bytes) -> None:
         """Send an answer; called by any thread."""
-        self._loop.call_soon_threadsafe(self._answer, request, kind, body)
+        self._outbox.put(partial(self._answer, request, kind, body))
 
     def stop_reading(self) -> None:
         """Take no more requests."""

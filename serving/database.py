@@ -11,10 +11,13 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from pageformer.errors import MissingGrant, ServerUnready
-from pageformer.udfs import named_queries
+from pageformer.udfs import named_queries, threads
 from pageformer.udfs.page_cache.cache import PageCache
 from pageformer.udfs.page_cache.room import limit_of, policy_of
 from pageformer.udfs.version import Rows, Version, read_blocks, read_page
+
+with threads.kept_out():
+    from pageformer.udfs.tasks import opening
 
 QUERIES = named_queries.read("pageformer.udfs", "queries.sql")
 ROLE = "set role pageformer_reader"
@@ -134,7 +137,7 @@ class Reader:
 
 
 class NotThere(Exception):
-    """No such version is committed."""
+    """No such version, or task, is committed."""
 
 
 def open_version(
@@ -154,6 +157,15 @@ def open_version(
 
     opened: Version = reader.during(work)
     return opened
+
+
+def open_task(database: Database, version: Version, hash: bytes) -> opening.OpenTask:
+    """Open a task of a version that is open; raise NotThere where there is none."""
+    with database.reading() as rows:
+        found = rows("task_of_hash", version.hash, hash)
+        if not found:
+            raise NotThere("no such task is committed")
+        return opening.opened(rows, version, found[0]["id"])
 
 
 def one_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ from pageformer.errors import ServerUnready
 from pageformer.serving.statistics import BOUNDS
 
 LOOPBACK = "127.0.0.1"
+LABELS = ("version", "compute")
 COUNTERS = {
     "requests": "Requests that were computed",
     "texts": "Texts that were computed",
@@ -66,13 +67,19 @@ class Collector:
         told = self._process.statistics()
         for name, meaning in GAUGES.items():
             yield GaugeMetricFamily(f"pageformer_{name}", meaning, value=told[name])
-        labels = ("version", "compute")
         for name, meaning in COUNTERS.items():
-            family = CounterMetricFamily(f"pageformer_{name}", meaning, labels=labels)
-            for row in told["versions"]:
-                family.add_metric([row[label] for label in labels], row[name])
-            yield family
+            family = CounterMetricFamily(f"pageformer_{name}", meaning, labels=LABELS)
+            yield filled(family, name, told["versions"])
+        pages = GaugeMetricFamily("pageformer_page_bytes", "Bytes of mapped pages", labels=LABELS)
+        yield filled(pages, "page_bytes", told["versions"])
         yield queue_times(told["versions"])
+
+
+def filled(family: Any, name: str, rows: list[dict[str, Any]]) -> Any:
+    """Return a family of metrics with a figure for each version."""
+    for row in rows:
+        family.add_metric([row[label] for label in LABELS], row[name])
+    return family
 
 
 def queue_times(rows: list[dict[str, Any]]) -> Any:
@@ -80,9 +87,7 @@ def queue_times(rows: list[dict[str, Any]]) -> Any:
     from prometheus_client.core import HistogramMetricFamily
 
     meaning = "Seconds that requests waited"
-    family = HistogramMetricFamily(
-        "pageformer_queue_seconds", meaning, labels=("version", "compute")
-    )
+    family = HistogramMetricFamily("pageformer_queue_seconds", meaning, labels=LABELS)
     for row in rows:
         buckets, seen = [], 0
         for bound, count in zip(BOUNDS, row["queue_times"], strict=True):

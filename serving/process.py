@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pageformer.serving import statistics
-from pageformer.serving.clients import Client
+from pageformer.serving.clients import Client, Outbox
 from pageformer.serving.database import Database, NotThere
 from pageformer.serving.listener import Listener, page_cache
 from pageformer.serving.response_cache import ResponseCache
@@ -38,7 +38,7 @@ class Settings:
     dsn: str
     backend: str | None = None  # None: the one that the owner set
     trigger: Trigger = field(default_factory=Trigger)
-    workers: int = 1  # batches that are computed at once
+    workers: int | None = None  # batches that are computed at once; None: one for each core
     versions: int = 8
     cache_bytes: int = 0
 
@@ -65,10 +65,8 @@ class Process:
         self._shelf = Shelf(
             database, self.place, self.backend, settings.versions, self._ready, self._refused
         )
-        self._workers = Workers(
-            settings.workers, self._room, settings.trigger.tokens,
-            self._counts, self._cache, self._renew,
-        )  # fmt: skip
+        count = settings.workers or backends.side_by_side(self.backend)
+        self._workers = Workers(count, self._room, self._counts, self._cache, self._renew)
 
     @property
     def status(self) -> str:
@@ -96,14 +94,14 @@ class Process:
 
     def take(self, request: Request) -> None:
         """Answer from the cache, or let the request wait for its version."""
-        request.key = self._cache.key(request.asked)
-        texts = self._cache.get(request.key)
+        request.name = self._cache.key(request.asked)
+        texts = self._cache.get(request.name)
         if texts is not None:
             self._counts.found(request)
-            body = wire.write_answered(wire.Answered(texts, wire.ALWAYS))
+            body = wire.write_answered(wire.Answered(texts, True))
             request.asker.answered(request, wire.VECTORS, body)
             return
-        self._shelf.want((request.asked.version, request.asked.compute), request)
+        self._shelf.want(request)
 
     def full(self) -> bool:
         """Tell whether so many requests wait that no more are read."""
@@ -112,6 +110,7 @@ class Process:
 
     def eased(self) -> None:
         """Read on where reading stopped because too many requests waited."""
+        self._counts.sent()
         if self._was_full and len(self._room) < MOST_WAITING // 2:
             self._was_full = False
             for client in list(self._clients):
@@ -150,8 +149,7 @@ class Process:
 
     def _renew(self, held: Held, requests: list[Request]) -> None:
         """Open a version again: pages have gone from the cache's folder."""
-        asked = requests[0].asked
-        self._shelf.renew((asked.version, asked.compute), held, requests)
+        self._shelf.renew(held, requests)
 
     # -- from the first to the last ---------------------------------------------------------------
 
@@ -177,7 +175,8 @@ class Process:
 
     async def _listen(self, loop: asyncio.AbstractEventLoop) -> asyncio.AbstractServer:
         line = self._listener.open()
-        return await loop.create_unix_server(lambda: Client(self, loop), sock=line)
+        outbox = Outbox(loop)
+        return await loop.create_unix_server(lambda: Client(self, outbox), sock=line)
 
     async def _finish(self, loop: asyncio.AbstractEventLoop) -> None:
         """Answer what was taken, and close."""

@@ -13,7 +13,6 @@ from pageformer.udfs import threads
 LENGTHS = (4, 8, 16, 32, 64, 128, 256)
 TOGETHER = 256  # tokens
 ENOUGH = 1.0  # seconds that measuring may take
-PAYS = 1.25  # how many times cheaper a text must be in company
 
 Run = Callable[[Sequence[Sequence[int]]], object]  # encodes sequences in the caller's thread alone
 Measured = tuple[int, int, float]  # tokens, the longest sequence, seconds
@@ -31,15 +30,12 @@ class Timings:
         """Tell the seconds that a batch of so many tokens takes."""
         return self.fixed + tokens * (self.token + self.attention * longest)
 
-    def pays_up_to(self, batch: int) -> int:
-        """Return the length up to which a text is cheaper in a batch of `batch` tokens."""
-        found = 0
-        for length in range(1, batch + 1):
-            alone, shared = self.cost(length, length), self.cost(batch, length) * length / batch
-            if alone < PAYS * shared:
-                break
-            found = length
-        return found
+    def saves(self, together: float) -> float:
+        """Tell the seconds that a request saves which is computed with others.
+
+        together: requests of its batch, itself counted.
+        """
+        return self.fixed * (1 - 1 / together)
 
 
 def measure(run: Run, longest: int, vocabulary: int, clock: Callable[[], float]) -> Timings:

@@ -4,11 +4,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pageformer.serving.schedule import POLICIES, Size
-from pageformer.serving.shelf import Held
+from pageformer.serving.shelf import Held, Key
 from pageformer.udfs.executors.wire import Asked
+
+if TYPE_CHECKING:  # NumPy
+    from pageformer.udfs.tasks.task_run import Task
 
 LOOKED_AT = 64  # requests, the oldest, that a plan is made for
 
@@ -27,9 +30,15 @@ class Request:
     asker: Asker
     number: int
     asked: Asked
-    key: bytes | None = None  # in the response cache
+    name: bytes | None = None  # in the response cache
+    task: "Task | None" = None  # opened
     arrived: float = field(default_factory=time.monotonic)
     size: Size = field(init=False)
+
+    @property
+    def key(self) -> Key:
+        """Return what the shelf calls its version."""
+        return self.asked.version, self.asked.compute
 
     def __post_init__(self) -> None:
         self.size = Size(self.asked.tokens, self.asked.longest)

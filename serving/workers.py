@@ -10,9 +10,15 @@ from pageformer.serving.response_cache import ResponseCache
 from pageformer.serving.shelf import Held
 from pageformer.serving.statistics import Statistics
 from pageformer.serving.waiting import Batch, Request, WaitingRoom
+from pageformer.udfs import threads
 from pageformer.udfs.encoding import Encoder
 from pageformer.udfs.executors import wire
 from pageformer.udfs.executors.wire import Answered, Asked
+
+with threads.kept_out():
+    from pageformer.udfs.composed import ComposedEncoder
+
+ASKING = 4  # times what reading and writing cost here: the worker's part, and a backend's
 
 Renew = Callable[[Held, list[Request]], None]
 
@@ -24,13 +30,12 @@ class Workers:
         self,
         count: int,
         room: WaitingRoom,
-        tokens: int,
         statistics: Statistics,
         cache: ResponseCache,
         renew: Renew,
     ) -> None:
-        self._room, self._tokens = room, tokens
-        self._statistics, self._cache, self._renew = statistics, cache, renew
+        self._room, self._renew = room, renew
+        self._statistics, self._cache = statistics, cache
         self._threads = [
             threading.Thread(target=self._work, name=f"worker {i}", daemon=True)
             for i in range(count)
@@ -67,12 +72,10 @@ class Workers:
             self._deliver(batch, found)
 
     def _deliver(self, batch: Batch, found: Sequence[list[str]]) -> None:
-        pays_up_to = wire.ALWAYS
-        if not self._cache.on:
-            pays_up_to = batch.held.timings.pays_up_to(self._tokens)
+        pays = batch.held.pays(len(batch.requests), ASKING * self._statistics.overhead)
         for request, texts in zip(batch.requests, found, strict=True):
-            self._cache.put(request.key, texts)
-            body = wire.write_answered(Answered(texts, pays_up_to))
+            self._cache.put(request.name, texts)
+            body = wire.write_answered(Answered(texts, pays or self._cache.on))
             request.asker.answered(request, wire.VECTORS, body)
 
     def _fail(self, batch: Batch, reason: str) -> None:
@@ -83,15 +86,24 @@ class Workers:
 
 def compute(batch: Batch) -> list[list[str]]:
     """Return the texts of each request's vectors."""
-    encoder = batch.held.encoder if batch.alone else batch.held.alone
     asked = batch.requests[0].asked
     if asked.what == "states":
-        return [states(encoder, request.asked) for request in batch.requests]
+        return [states(encoder(batch, [r]), r.asked) for r in batch.requests]
     sequences = [ids for request in batch.requests for ids in request.asked.sequences]
     texts = iter(
-        encoder.vectors(sequences, asked.dimensions, asked.normalized, undisturbed, asked.skip)
+        encoder(batch, batch.requests).vectors(
+            sequences, asked.dimensions, asked.normalized, undisturbed, asked.skip
+        )
     )
     return [[next(texts) for _ in request.asked.sequences] for request in batch.requests]
+
+
+def encoder(batch: Batch, requests: Sequence[Request]) -> Encoder:
+    """Return what computes requests of a batch; those with tasks by plans of mixed tasks."""
+    if requests[0].task is None:
+        return batch.held.encoder if batch.alone else batch.held.alone
+    tasks = [request.task for request in requests for _ in request.asked.sequences]
+    return ComposedEncoder(batch.held.version.model, tasks)
 
 
 def states(encoder: Encoder, asked: Asked) -> list[str]:

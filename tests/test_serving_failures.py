@@ -214,7 +214,7 @@ def test_a_length_that_nobody_would_wait_for_is_refused(
     process: Serving, cluster: Cluster, minilm: str
 ) -> None:
     with connected(socket_of(cluster, minilm)) as line:
-        line.sendall(struct.pack("<2sBBII", b"PF", 1, wire.ENCODE, 1, 2**32 - 1))
+        line.sendall(struct.pack("<2sBBII", b"PF", wire.FORMAT, wire.ENCODE, 1, 2**32 - 1))
         kinds = list(frames(line))
     assert [kind for kind, _ in kinds] == [wire.GREETING, wire.FAILED]
     assert b"4294967295 bytes" in kinds[1][1]
@@ -269,7 +269,7 @@ def misbehave(path: Path, source: random.Random, held: list[socket.socket]) -> N
             while line.send(question * 1000) > 0:
                 continue
         else:  # a length of gigabytes
-            line.sendall(struct.pack("<2sBBII", b"PF", 1, wire.ENCODE, 1, 3 << 30))
+            line.sendall(struct.pack("<2sBBII", b"PF", wire.FORMAT, wire.ENCODE, 1, 3 << 30))
     except BlockingIOError:
         held.append(line)
         return

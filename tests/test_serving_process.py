@@ -1,5 +1,9 @@
 """The serving process beside a real server: the same vectors, whoever computes them."""
 
+import os
+import signal
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +15,7 @@ import tiny_models
 from serving_process import Serving, serving, set_executor
 
 from pageformer.cluster import Cluster
+from pageformer.installed_server import server_account
 from pageformer.loader.load import load
 
 Session = psycopg.Connection[Any]
@@ -161,6 +166,7 @@ def test_prometheus_is_told_what_was_done(session: Session, process: Serving) ->
     told = urllib.request.urlopen(process.metrics, timeout=10).read().decode()
     assert 'pageformer_requests_total{compute="float32",version="' in told
     assert "pageformer_queue_seconds_bucket" in told
+    assert "pageformer_page_bytes{" in told
     assert "pageformer_memory " in told
 
 
@@ -182,3 +188,16 @@ def test_a_version_that_does_not_fit_into_the_page_cache_is_served(
         with serving(cluster, database):
             assert session.execute(QUERY, ["a"]).fetchone() == own
             assert session.execute(QUERY, ["a"]).fetchone() == own
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_run_by_root_it_serves_as_the_servers_user(cluster: Cluster, database: str) -> None:
+    command = [str(Path(sys.executable).with_name("pageformer")), "serve", "--dsn", database]
+    environment = {**os.environ, "PAGEFORMER_HOME": str(cluster.home)}
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    assert running.stdout.readline().startswith("serving database")
+    assert Path(f"/proc/{running.pid}").stat().st_uid == server_account()["user"]
+    running.send_signal(signal.SIGTERM)
+    assert running.communicate(timeout=60)[0] == "stopping: 0 requests left\n"
+    assert running.returncode == 0

@@ -11,7 +11,6 @@ from pageformer.serving import timings
 from pageformer.serving.response_cache import OVERHEAD, ResponseCache
 from pageformer.serving.schedule import POLICIES, Plan, Size, by_cost
 from pageformer.serving.timings import Timings
-from pageformer.udfs.executors.rivals import AGAIN, Rivals
 from pageformer.udfs.executors.wire import Asked
 
 SIZES = st.lists(
@@ -87,12 +86,6 @@ def test_measured_costs_are_those_of_the_batches() -> None:
         assert found.cost(tokens, longest) == pytest.approx(true.cost(tokens, longest), rel=1e-3)
 
 
-def test_company_pays_for_short_texts_where_a_batch_has_a_cost_of_its_own() -> None:
-    assert Timings(fixed=0.0, token=1e-4).pays_up_to(256) == 0
-    assert 30 < Timings(fixed=1e-3, token=1e-4).pays_up_to(256) < 40
-    assert Timings(fixed=1.0, token=1e-4).pays_up_to(256) > 200
-
-
 def test_the_response_cache_keeps_to_its_bytes_and_forgets_the_least_used() -> None:
     cache = ResponseCache(3 * (OVERHEAD + 10))
     keys = [cache.key(Asked(bytes(32), "auto", "vectors", None, None, 0, ([i],))) for i in range(4)]
@@ -104,14 +97,7 @@ def test_the_response_cache_keeps_to_its_bytes_and_forgets_the_least_used() -> N
     assert ResponseCache(0).key(Asked(bytes(32), "auto", "vectors", None, None, 0, ())) is None
 
 
-def test_the_faster_way_is_chosen_and_the_slower_one_tried_again() -> None:
-    rivals = Rivals()
-    chosen = []
-    for _ in range(2 + 2 * AGAIN):
-        chosen.append(rivals.choose())
-        rivals.took(chosen[-1], 0.003 if chosen[-1] else 0.001)
-    assert chosen[:2] == [True, False]
-    assert sum(chosen[2:]) == 2
-    for _ in range(20):
-        rivals.took(False, 0.1)
-    assert rivals.choose()
+def test_company_saves_a_share_of_what_a_batch_costs_by_itself() -> None:
+    timings = Timings(fixed=1e-3, token=1e-4)
+    assert timings.saves(together=1) == 0
+    assert timings.saves(together=4) == pytest.approx(0.75e-3)

@@ -221,7 +221,7 @@ def opened(
     if any(name is not None for name in names):
         with threads.kept_out():
             from pageformer.udfs.tasks import named
-        tasks = named.chosen(resolved, version, names)
+        tasks = named.tasks_of(resolved, version, names)
         tokenizer = named.tokenizer(version, tasks)
     heads = [version.config.head if task is None else task.head for task in tasks]
     for head in heads or [version.config.head]:

@@ -73,6 +73,15 @@ def prepare(setting: str, shared_memory: Callable[[str, int], mmap]) -> None:
         cores.share(shared_memory)
 
 
+def side_by_side(setting: str) -> int:
+    """Return how many batches, each in a thread of its own, fill what a backend computes on."""
+    if named(setting) != "cpu":
+        return 1
+    from pageformer.cpu_backend import cores
+
+    return cores.usable()
+
+
 def encoder(setting: str, layout: Layout, compute: str, share: Share) -> LocalEncoder:
     """Make a version ready to encode: compiled in one piece where it can be, or composed.
 

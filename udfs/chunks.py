@@ -51,7 +51,7 @@ def encode_chunks(
     prompted = (encoding.prompted(version.config, text, chosen) for text in texts)
     ids = (version.tokenizer.encode(text).ids for text in prompted)
     skip = 0 if version.config.include_prompt else prompt_size(version, chosen, whole=True)
-    encoder = executor.encoder(resolved, version)
+    encoder = executor.encoder(resolved, lambda: version.encoder)
     vectors = encoder.vectors(ids, chosen.dimensions, chosen.normalized, spi.pulse, skip)
     return [(t, *span, v) for t, span, v in zip(texts, spans, vectors, strict=True)]
 

@@ -110,6 +110,14 @@ join pageformer.version b on b.model_id = v.model_id
 where b.id = $1::integer
 order by t.name, v.id, t.id
 
+-- name: task_of_hash
+select t.id
+from pageformer.task t
+join pageformer.version v on v.id = t.version_id
+where v.hash = $1::bytea and t.hash = $2::bytea
+order by t.id
+limit 1
+
 -- name: task
 select t.config, t.hash, t.name, t.label
 from pageformer.task t

@@ -169,8 +169,9 @@ def runner(
         with threads.kept_out():
             from pageformer.udfs.tasks import named  # NumPy, which other calls do without
         return named.runner(resolved, version, tasks)
-    encoder = version.encoder if fixed else executor.encoder(resolved, version)
-    return encoder, version.tokenizer
+    if fixed:
+        return version.encoder, version.tokenizer
+    return executor.encoder(resolved, lambda: version.encoder), version.tokenizer
 
 
 def all_tokens(input: str | None, model: str | None) -> Iterator[Any]:

@@ -25,7 +25,7 @@ from pageformer.udfs.tokenizer import Tokenizer
 if TYPE_CHECKING:  # NumPy, which the compiled path does without
     from pageformer.udfs.blocks import Array
     from pageformer.udfs.model import Model
-    from pageformer.udfs.tasks.named import OpenTask
+    from pageformer.udfs.tasks.opening import OpenTask
 
 AsOwner = Callable[[Callable[[], Any]], Any]
 RETRY_SECONDS = 1.0  # a version that others left no room for is opened again after that

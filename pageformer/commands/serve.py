@@ -24,7 +24,10 @@ def serve(
     budget: Annotated[
         float, typer.Option(min=0, help="Milliseconds a request may take: half may be waited.")
     ] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Batches that are computed at once.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Batches that are computed at once; else one for each core."),
+    ] = None,
     versions: Annotated[int, typer.Option(min=1, help="Versions that are kept ready.")] = 8,
     cache_bytes: Annotated[int, typer.Option(min=0, help="For answers given before.")] = 0,
     metrics_port: Annotated[
@@ -38,8 +41,9 @@ def serve(
     from pageformer.client import choose_dsn
 
     arguments = [f"--dsn={choose_dsn(dsn)}", f"--policy={policy}", f"--tokens={tokens}"]
-    arguments += [f"--budget={budget}", f"--workers={workers}", f"--versions={versions}"]
-    arguments.append(f"--cache-bytes={cache_bytes}")
+    arguments += [f"--budget={budget}", f"--versions={versions}", f"--cache-bytes={cache_bytes}"]
+    if workers is not None:
+        arguments.append(f"--workers={workers}")
     if backend:
         arguments.append(f"--backend={backend}")
     if metrics_port is not None:

@@ -2,23 +2,24 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, repeat
 
 from pageformer.errors import ServerUnready
 from pageformer.udfs import spi, versions
-from pageformer.udfs.encoding import Pulse
+from pageformer.udfs.encoding import Encoder, Pulse
 from pageformer.udfs.executors import client
 from pageformer.udfs.executors.client import Away, Line, NotCommitted, Refused
-from pageformer.udfs.executors.rivals import Rivals
-from pageformer.udfs.executors.wire import Asked
-from pageformer.udfs.version import Version
+from pageformer.udfs.executors.wire import NO_TASK, Asked
 from pageformer.udfs.versions import Resolved
 
 TOGETHER = 256  # tokens in one question
-RETRY_SECONDS = 1.0  # a process that was not there is looked for again after this long
+PERIOD, WINDOW = 1.0, 0.1  # seconds: in each period, all look for so long whether it pays
+RETRY_SECONDS = 0.25  # a process that was not there is looked for again after this long
+
+Questions = Iterable[Asked]
+Here = Callable[[], list[str]]  # computes in this backend
 
 _lines: list[Line] = []
-_rivals: dict[tuple[bytes, str, int], Rivals] = {}  # by version, compute and about a length
 _missed_at = [float("-inf")]
 
 
@@ -28,9 +29,15 @@ class ServedEncoder:
     required: what stands against it is an error; else this backend computes then.
     """
 
-    def __init__(self, resolved: Resolved, version: Version, required: bool) -> None:
+    def __init__(
+        self,
+        resolved: Resolved,
+        local: Callable[[], Encoder],
+        tasks: Sequence[bytes],
+        required: bool,
+    ) -> None:
         self._key = resolved.hash, resolved.compute
-        self._version = version
+        self._local, self._tasks = local, tasks
         self._required = required
 
     def vectors(
@@ -46,14 +53,15 @@ class ServedEncoder:
         rest = iter(sequences)
 
         def asked() -> Iterator[Asked]:
-            for part in together(kept(rest, given)):
-                yield Asked(*self._key, "vectors", dimensions, normalized, skip, part)
+            of = self._tasks or repeat(NO_TASK)
+            for task, part in together(kept(rest, given), of):
+                yield Asked(*self._key, "vectors", dimensions, normalized, skip, part, task)
 
         def here() -> list[str]:
             every = chain(given, rest)
-            return self._version.encoder.vectors(every, dimensions, normalized, pulse, skip)
+            return self._local().vectors(every, dimensions, normalized, pulse, skip)
 
-        alone = len(sequences[0]) if isinstance(sequences, list) and len(sequences) == 1 else None
+        alone = isinstance(sequences, list) and len(sequences) == 1
         return self._answer(asked(), here, alone)
 
     def states(
@@ -62,36 +70,25 @@ class ServedEncoder:
         """Compute the state of each token, before pooling."""
 
         def here() -> list[str]:
-            return self._version.encoder.states(ids, dimensions, normalized, pulse)
+            return self._local().states(ids, dimensions, normalized, pulse)
 
-        asked = Asked(*self._key, "states", dimensions, bool(normalized), 0, (ids,))
-        return self._answer([asked], here, len(ids))
+        task = self._tasks[0] if self._tasks else NO_TASK
+        asked = Asked(*self._key, "states", dimensions, bool(normalized), 0, (ids,), task)
+        return self._answer([asked], here, alone=True)
 
-    def _answer(
-        self, asked: Iterable[Asked], here: Callable[[], list[str]], alone: int | None
-    ) -> list[str]:
+    def _answer(self, asked: Questions, here: Here, alone: bool) -> list[str]:
         if self._required:
             return self._required_answer(asked)
         line = open_line()
-        if line is None or not self._pays(line, alone):
+        if line is None:
             return here()
         if line.greeting["backend"] == "gpu":
             return self._ask_or(line, asked, here)
-        rivals = _rivals.setdefault((*self._key, (alone or 0).bit_length()), Rivals())
-        there, begun = rivals.choose(), time.monotonic()
-        answer = self._ask_or(line, asked, here) if there else here()
-        rivals.took(there, time.monotonic() - begun)
-        return answer
-
-    def _ask_or(
-        self, line: Line, asked: Iterable[Asked], here: Callable[[], list[str]]
-    ) -> list[str]:
-        try:
-            return self._ask(line, asked)
-        except (Away, Refused, NotCommitted):
+        if not alone or not self._pays(line):
             return here()
+        return self._ask_or(line, asked, here)
 
-    def _required_answer(self, asked: Iterable[Asked]) -> list[str]:
+    def _required_answer(self, asked: Questions) -> list[str]:
         try:
             return self._ask(required_line(), asked)
         except Away as error:
@@ -108,21 +105,25 @@ class ServedEncoder:
         except Refused as error:
             raise ServerUnready(f"the serving process refuses: {error}") from error
 
-    def _ask(self, line: Line, asked: Iterable[Asked]) -> list[str]:
+    def _ask_or(self, line: Line, asked: Questions, here: Here) -> list[str]:
+        try:
+            return self._ask(line, asked)
+        except (Away, Refused, NotCommitted):
+            return here()
+
+    def _ask(self, line: Line, asked: Questions) -> list[str]:
         answers = line.answers(asked)
         if answers:
-            line.pays_up_to[self._key] = answers[-1].pays_up_to
+            line.pays[self._key] = answers[-1].pays
         return [text for answer in answers for text in answer.texts]
 
-    def _pays(self, line: Line, alone: int | None) -> bool:
-        """Tell whether the process is likely to be faster.
+    def _pays(self, line: Line) -> bool:
+        """Tell whether a single text is cheaper in the process, on the same cores.
 
-        On a device it is. On the same cores it may be for single short texts, computed with those
-        of others: up to the length that it measured, which its first answer tells.
+        It is while many ask, as the last answer told. All connections look again at the same time,
+        to meet the company that they would have.
         """
-        if line.greeting["backend"] == "gpu":
-            return True
-        return alone is not None and alone <= line.pays_up_to.get(self._key, alone)
+        return line.pays.get(self._key, True) or time.monotonic() % PERIOD < WINDOW
 
 
 def kept(sequences: Iterator[Sequence[int]], given: list[Sequence[int]]) -> Iterator[Sequence[int]]:
@@ -132,18 +133,20 @@ def kept(sequences: Iterator[Sequence[int]], given: list[Sequence[int]]) -> Iter
         yield ids
 
 
-def together(sequences: Iterator[Sequence[int]]) -> Iterator[tuple[Sequence[int], ...]]:
-    """Group sequences, some hundred tokens to a question."""
+def together(
+    sequences: Iterator[Sequence[int]], tasks: Iterable[bytes]
+) -> Iterator[tuple[bytes, tuple[Sequence[int], ...]]]:
+    """Group neighbours of the same task, some hundred tokens to a question."""
     part: list[Sequence[int]] = []
-    tokens = 0
-    for ids in sequences:
-        if part and tokens + len(ids) > TOGETHER:
-            yield tuple(part)
+    tokens, own = 0, NO_TASK
+    for ids, task in zip(sequences, tasks, strict=False):
+        if part and (tokens + len(ids) > TOGETHER or task != own):
+            yield own, tuple(part)
             part, tokens = [], 0
         part.append(ids)
-        tokens += len(ids)
+        tokens, own = tokens + len(ids), task
     if part:
-        yield tuple(part)
+        yield own, tuple(part)
 
 
 def required_line() -> Line:

@@ -9,7 +9,7 @@ Every frame is a header and a body. Numbers are little-endian.
             4  bytes of the body                5  UNKNOWN     answers: no such version committed
                                                 6  STATISTICS  asks with nothing, answers in JSON
 
-    ENCODE  32  hash of the version                         VECTORS  4  tokens up to which it pays
+    ENCODE  32  hash of the version                         VECTORS  4  whether asking pays: 1 or 0
             32  hash of the task, zeros: none                        4  texts
              1  compute, of COMPUTES                                 4  bytes, of each text
              1  what: 0 vectors, 1 states                               the texts, as pgvector reads
@@ -34,13 +34,12 @@ from typing import NamedTuple, TypeVar
 
 Name = TypeVar("Name")
 
-FORMAT = 1
+FORMAT = 2
 MAGIC = b"PF"
 GREETING, ENCODE, VECTORS, FAILED, UNKNOWN, STATISTICS = range(1, 7)
 
 MOST_ASKED = 1 << 20  # bytes of a question's body
 MOST_ANSWERED = 1 << 28  # bytes of an answer's body
-ALWAYS = (1 << 32) - 1  # tokens: company pays whatever the length
 
 HEADER = struct.Struct("<2sBBII")
 ASKED = struct.Struct("<32s32sBBBxIII")
@@ -49,6 +48,7 @@ COMPUTES = ("float32", "bfloat16", "auto", "int8")
 WHATS = ("vectors", "states")
 NORMALIZED = (False, True, None)
 NO_TASK = bytes(32)
+ANY_TASK = b"\xff" * 32
 
 
 class Garbled(ValueError):
@@ -88,15 +88,18 @@ class Asked:
 
     @property
     def alike(self) -> "Asked":
-        """Return what the questions have in common that can be answered together."""
-        return replace(self, sequences=())
+        """Return what the questions have in common that can be answered together.
+
+        Those with tasks go together, whatever their tasks are.
+        """
+        return replace(self, sequences=(), task=NO_TASK if self.task == NO_TASK else ANY_TASK)
 
 
 class Answered(NamedTuple):
-    """Hold an answer: the texts of vectors, and up to which length asking pays."""
+    """Hold an answer: the texts of vectors, and whether single texts are cheaper so."""
 
     texts: list[str]
-    pays_up_to: int
+    pays: bool
 
 
 def frame(kind: int, number: int, body: bytes = b"") -> bytes:
@@ -160,7 +163,7 @@ def read_asked(body: bytes) -> Asked:
 def write_answered(answered: Answered) -> bytes:
     """Write the body of VECTORS."""
     texts = [text.encode() for text in answered.texts]
-    head = ANSWERED.pack(answered.pays_up_to, len(texts))
+    head = ANSWERED.pack(answered.pays, len(texts))
     return b"".join([head, _write_numbers([*map(len, texts)]), *texts])
 
 
@@ -168,7 +171,7 @@ def read_answered(body: bytes) -> Answered:
     """Read the body of VECTORS; raise Garbled when it is not one."""
     if len(body) < ANSWERED.size:
         raise Garbled(f"{len(body)} bytes are no answer")
-    pays_up_to, count = ANSWERED.unpack_from(body)
+    pays, count = ANSWERED.unpack_from(body)
     at = ANSWERED.size + 4 * count
     if at > len(body):
         raise Garbled(f"an answer of {len(body)} bytes cannot have {count} texts")
@@ -179,7 +182,7 @@ def read_answered(body: bytes) -> Answered:
     for length in lengths:
         texts.append(body[at : at + length].decode())
         at += length
-    return Answered(texts, pays_up_to)
+    return Answered(texts, bool(pays))
 
 
 def _pick(names: Sequence[Name], code: int) -> Name:

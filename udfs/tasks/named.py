@@ -4,38 +4,26 @@ As for versions: a name is resolved by SQL on every call, under the statement's 
 it leads to is kept by content hash. Whoever may use a model may use its tasks.
 """
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from pageformer.errors import DamagedPage, NotBuilt, UnknownName
+from pageformer.errors import NotBuilt, UnknownName
 from pageformer.udfs import spi
 from pageformer.udfs.composed import ComposedEncoder
 from pageformer.udfs.encoding import Encoder
-from pageformer.udfs.page_cache.page_file import Page
-from pageformer.udfs.tasks import task_run
-from pageformer.udfs.tasks.task import TaskConfig
-from pageformer.udfs.tasks.task_array import TaskArray
+from pageformer.udfs.executors import executor
+from pageformer.udfs.executors.wire import NO_TASK
+from pageformer.udfs.tasks import opening
+from pageformer.udfs.tasks.opening import OpenTask
 from pageformer.udfs.tasks.task_run import Task
 from pageformer.udfs.tokenizer import Tokenizer
-from pageformer.udfs.version import Rows, Version
+from pageformer.udfs.version import Version
 from pageformer.udfs.versions import Resolved, shorten
 
-KEPT = 256  # tasks of a version that a connection keeps ready
-FORM = "task"  # of a page of a task's arrays in the page cache
 
-
-class OpenTask(NamedTuple):
-    """Hold a task and the mapped pages that its arrays lie in."""
-
-    task: Task
-    pages: list[Page]
-    views: list[memoryview]
-
-
-def chosen(resolved: Resolved, version: Version, names: Sequence[str | None]) -> list[Task | None]:
+def chosen(
+    resolved: Resolved, version: Version, names: Sequence[str | None]
+) -> list[OpenTask | None]:
     """Make the tasks of these names ready, once each; None stays None.
 
     Raises UnknownName, telling the tasks that there are, and NotBuilt where tasks do not run.
@@ -70,66 +58,31 @@ def find(resolved: Resolved, name: str) -> dict[str, Any]:
     raise UnknownName(f"{this} has no task {shorten(name)}", hint=hint)
 
 
-def ready(version: Version, row: dict[str, Any]) -> Task:
+def ready(version: Version, row: dict[str, Any]) -> OpenTask:
     """Return a task, opened once per connection and kept by content hash."""
-    kept: OrderedDict[bytes, OpenTask] = version.tasks
-    there = kept.get(row["hash"])
-    if there and not version.cache.still_sound(there.pages, there.views):
-        version.cache.close(kept.pop(row["hash"]).pages)
-    if row["hash"] not in kept:
-        kept[row["hash"]] = spi.as_owner(lambda: opened(spi.rows, version, row["id"]))
-        while len(kept) > KEPT:
-            version.cache.close(kept.popitem(last=False)[1].pages)
-    kept.move_to_end(row["hash"])
-    return kept[row["hash"]].task
-
-
-def opened(rows: Rows, version: Version, id: int) -> OpenTask:
-    """Map a task's arrays and make it ready to run."""
-    [row] = rows("task", id)
-    parts = rows("task_arrays", id)
-    pages = {part["page_hash"]: (part["page_hash"], FORM) for part in parts}
-    views = {hash: open_page(rows, version, page) for hash, page in pages.items()}
-    arrays = {part["name"]: array_of(part, views[part["page_hash"]]) for part in parts}
-    task = task_run.read(version.model, TaskConfig.from_json(row["config"]), arrays)
-    kind = f"task{row['hash'].hex()[:16]}"
-    version.cache.belong(version.hash, kind, list(pages.values()))
-    return OpenTask(task, list(pages.values()), list(views.values()))
-
-
-def open_page(rows: Rows, version: Version, page: Page) -> memoryview:
-    """Map a page of arrays where all connections find it."""
-    return version.cache.open_made(page, partial(read_page, rows, page[0]))
-
-
-def array_of(part: dict[str, Any], page: memoryview) -> TaskArray:
-    """View an array on its page."""
-    data = page.cast("B")[part["place"] : part["place"] + part["bytes"]]
-    return TaskArray(part["format"], tuple(part["shape"]), data)
-
-
-def read_page(rows: Rows, page: bytes) -> bytes:
-    """Read a page of arrays from its table, filled up to whole floats."""
-    found = rows("task_page", page)
-    if not found or hashlib.sha256(found[0]["data"]).digest() != page:
-        raise DamagedPage(
-            f"page {page.hex()} of tasks is {'damaged in' if found else 'missing from'} its table",
-            hint="restore table pageformer.task_page from a backup, or drop the task and add it "
-            "again",
-        )
-    data: bytes = found[0]["data"]
-    return data + bytes(-len(data) % 4)
+    found = opening.held(version, row["hash"])
+    if found is None:
+        made = spi.as_owner(lambda: opening.opened(spi.rows, version, row["id"]))
+        found = opening.keep(version, made)
+    return found
 
 
 def runner(
     resolved: Resolved, version: Version, names: Sequence[str | None]
 ) -> tuple[Encoder, Tokenizer]:
-    """Return what encodes sequences with the tasks of these names, and what makes their tokens.
+    """Return what encodes sequences with the tasks of these names, and what makes their tokens."""
+    found = chosen(resolved, version, names)
+    made = [one and one.task for one in found]
+    hashes = [NO_TASK if one is None else one.hash for one in found]
+    here = ComposedEncoder(version.model, made)
+    return executor.encoder(resolved, lambda: here, hashes), tokenizer(version, made)
 
-    Tasks are computed in this backend, whatever the setting `executor` says.
-    """
-    made = chosen(resolved, version, names)
-    return ComposedEncoder(version.model, made), tokenizer(version, made)
+
+def tasks_of(
+    resolved: Resolved, version: Version, names: Sequence[str | None]
+) -> list[Task | None]:
+    """Make the tasks of these names ready, as `chosen` does, to be computed in this backend."""
+    return [one and one.task for one in chosen(resolved, version, names)]
 
 
 def tokenizer(version: Version, tasks: Sequence[Task | None]) -> Tokenizer:
