@@ -103,6 +103,23 @@ def test_a_key_of_peft_that_is_not_followed(
     assert told in refusal(connection, directory)
 
 
+def test_dora_of_embeddings(connection: Connection, copied: Callable[[str], Path]) -> None:
+    directory = copied("peft/bert-mean/lora-embeddings")
+    set_keys(directory, use_dora=True)
+    told = refusal(connection, directory)
+    assert "use_dora = True: embeddings.word_embeddings is a table of embeddings" in told
+
+
+@pytest.mark.parametrize("family", ["modernbert", "mpnet"])
+def test_a_prefix_for_attention_that_tells_distances(
+    connection: Connection, tmp_path: Path, family: str
+) -> None:
+    base = f"{family}-sequence"
+    load(connection, tiny_models.write(base, tmp_path), name=base)
+    told = refusal(connection, SAVED / "peft/bert-sequence/prefix", base)
+    assert f"peft_type = 'PREFIX_TUNING': attention of family {family} tells how far" in told
+
+
 def test_a_key_at_its_default_and_an_empty_one_of_next_year_do_no_harm(
     connection: Connection, copied: Callable[[str], Path]
 ) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import psycopg
 import pytest
 import tiny_models
 import tiny_tasks
 from cpu_models import layout_of
+from numpy.testing import assert_allclose
 
 from pageformer.loader.checkpoint import read
 from pageformer.loader.load import load
@@ -172,11 +174,23 @@ def test_a_name_means_what_is_deployed_in_the_statement(session: Any, model: Mod
 
 
 @pytest.mark.parametrize("compute", ["bfloat16", "int8"])
-def test_tasks_are_computed_in_float32_alone(session: Any, compute: str) -> None:
+def test_a_call_with_tasks_is_computed_in_float32(session: Any, compute: str) -> None:
+    call = "select encode_batch(array['a', 'b'], 'tiny', tasks => array['mask', null])::text[]"
+    [(before,)] = session.execute(call)
     session.execute("select set_compute('tiny', %s)", [compute])
     try:
-        state, message, hint = refusal(session, "encode('a', 'tiny', task => 'mask')")
+        [(after,)] = session.execute(call)
     finally:
         session.execute("select set_compute('tiny', 'float32')")
-    assert (state, message) == ("0A000", "pageformer: tasks are computed in float32 alone")
-    assert hint == "run: select pageformer.set_compute(model, 'auto')"
+    assert before == after
+
+
+def test_chunks_of_a_task(session: Any) -> None:
+    text = "the cat sat on the mat and the dog ran to the cat " * 4
+    chunks = session.execute(
+        "select chunk, embedding::text from encode_chunks(%s, 'tiny', 16, task => 'prompt')", [text]
+    ).fetchall()
+    assert len(chunks) > 1
+    for chunk, vector in chunks:
+        [(alone,)] = session.execute("select encode(%s, 'tiny', task => 'prompt')::text", [chunk])
+        assert_allclose(orjson.loads(vector), orjson.loads(alone), atol=1e-5)

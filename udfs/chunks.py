@@ -7,7 +7,7 @@ from typing import Any
 from pageformer.errors import InvalidInput, NotBuilt
 from pageformer.udfs import encoding, sentences, spi, versions
 from pageformer.udfs.encoding import Options
-from pageformer.udfs.executors import executor
+from pageformer.udfs.server import runner
 from pageformer.udfs.tokenizer import Tokenizer
 from pageformer.udfs.version import Version
 
@@ -43,15 +43,16 @@ def encode_chunks(
     """Return (chunk, start_offset, end_offset, embedding) of each piece, in order."""
     if input is None:
         return []
-    resolved, chosen = versions.resolve(model, input), Options(*options).without_task()
+    resolved, chosen = versions.resolve(model, input), Options(*options)
     version = versions.ready(resolved)
-    most = version.tokenizer.limit - prompt_size(version, chosen)
+    _, tokenizer = runner(resolved, version, [chosen.task])
+    most = tokenizer.limit - prompt_size(version, chosen)
     spans = list(split(version.tokenizer, input, size, overlap, boundary, most))
     texts = [input[start:end] for start, end in spans]
     prompted = (encoding.prompted(version.config, text, chosen) for text in texts)
     ids = (version.tokenizer.encode(text).ids for text in prompted)
     skip = 0 if version.config.include_prompt else prompt_size(version, chosen, whole=True)
-    encoder = executor.encoder(resolved, lambda: version.encoder)
+    encoder, _ = runner(resolved, version, [chosen.task] * len(spans))
     vectors = encoder.vectors(ids, chosen.dimensions, chosen.normalized, spi.pulse, skip)
     return [(t, *span, v) for t, span, v in zip(texts, spans, vectors, strict=True)]
 

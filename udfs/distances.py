@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pageformer.udfs.attention import Relative, Rotary
 from pageformer.udfs.blocks import Array
+from pageformer.udfs.config import Config
 from pageformer.udfs.layout import MAX_DISTANCE
 from pageformer.udfs.model import Layer, Model
 
@@ -26,6 +27,12 @@ class Distances(NamedTuple):
     window: int | None = None
     rotary: Rotary | None = None
     seen: int | None = None
+
+
+def tells_distances(config: Config) -> bool:
+    """Tell whether attention asks how far tokens are apart, in some layer or in all."""
+    asked = (config.rotary_theta, config.local_theta, config.local_layers, config.alibi)
+    return any((*asked, config.relative_buckets, config.relative_span))
 
 
 def distances(

@@ -1,8 +1,10 @@
-/* What tasks change, on rows of their own: included by each variant_*.c, behind matmul_f32.c.
+/* What tasks change in products, on rows of their own: included by each variant_*.c, behind
+ * matmul_f32.c.
  *
- * A strip of W stays in the cache while all rows of a batch pass over it, those whose task keeps a
- * part of its weights too: a mask is applied as a weight is loaded. Nothing here depends on how
- * many rows there are, so a row's bits do not depend on its batch.
+ * A block of rows stays in the cache while strip after strip of W passes over it, and a strip while
+ * the rows pass, those whose task keeps a part of its weights too: a mask is applied as a weight is
+ * loaded. Sums stay beside it until they are finished. Nothing here depends on how many rows there
+ * are, so a row's bits do not depend on its batch.
  */
 #include "edits.h"
 
@@ -98,30 +100,41 @@ static void flat_product(int count, const float *x, ptrdiff_t x_stride, const fl
         }
 }
 
-/* The products of all rows with one strip of W, runs without a mask in one go. */
-static void strip_products(const struct edited_product *p, int strip_index) {
-    const int depth = p->weight->rows, col = strip_index * STRIP;
-    for (int i = 0, last; i < p->segment_count; i = last) {
+/* Rows of x times one strip of W, which fetch the strip that comes next for this thread. */
+static void plain_rows(const struct edited_product *p, const float *x, int count, int col, float *y) {
+    struct ahead ahead = {p->weight, col + p->threads * STRIP, (count + ROWS - 1) / ROWS, 0};
+    if (ahead.col >= p->weight->cols) ahead.col = 0;
+    for (int row = 0, rows; row < count; row += rows, ahead.index++) {
+        rows = tile_rows(count, row);
+        tiles[rows](x + row * p->x_stride, p->x_stride, p->weight, col, &ahead, y + row * STRIP,
+                    STRIP);
+    }
+}
+
+static void kept_rows(const struct edited_product *p, const struct linear_edits *edits,
+                      const float *x, int count, int col, float *y) {
+    for (int row = 0, rows; row < count; row += rows) {
+        rows = tile_rows(count, row);
+        kept_tiles[rows](x + row * p->x_stride, p->x_stride, p->weight, col, edits, y + row * STRIP,
+                         STRIP);
+    }
+}
+
+/* The products of some segments with one strip of W, neighbours without a mask in one go. */
+static void strip_products(const struct edited_product *p, int first, int end, int col, float *y) {
+    const int begin = p->segments[first].start;
+    for (int i = first, last; i < end; i = last) {
         const struct linear_edits *edits = p->segments[i].edits;
         const int masked = edits && edits->kept, start = p->segments[i].start;
-        for (last = i + 1; last < p->segment_count; last++) {
+        for (last = i + 1; last < end; last++) {
             const struct linear_edits *other = p->segments[last].edits;
             if (masked ? other != edits : other && other->kept) break;
         }
         const int count = p->segments[last - 1].stop - start;
-        const float *x = p->x + (ptrdiff_t)start * depth;
-        if (!masked) {
-            const struct product plain = {.x = x, .x_stride = depth, .weight = p->weight,
-                                          .y = p->y + start * p->y_stride,
-                                          .y_stride = p->y_stride, .count = count};
-            product(&plain, strip_index, NULL);
-            continue;
-        }
-        for (int row = 0, rows; row < count; row += rows) {
-            rows = tile_rows(count, row);
-            kept_tiles[rows](x + (ptrdiff_t)row * depth, depth, p->weight, col, edits,
-                             p->y + (start + row) * p->y_stride + col, p->y_stride);
-        }
+        const float *x = p->x + start * p->x_stride;
+        float *sums = y + (start - begin) * STRIP;
+        if (masked) kept_rows(p, edits, x, count, col, sums);
+        else plain_rows(p, x, count, col, sums);
     }
 }
 
@@ -144,10 +157,10 @@ INLINE void sum_entries(const int vectors, const struct linear_edits *edits, int
 }
 
 /* y += x S for a strip, LINES rows at a time: sums lie by columns, and are turned round again. */
-static void add_sparse(const struct linear_segment *segment, int col, int cols, float *y,
-                       ptrdiff_t y_stride) {
+static void add_sparse(const struct linear_segment *segment, int depth, int col, int cols,
+                       float *y) {
     const struct linear_edits *edits = segment->edits;
-    const int depth = segment->depth, end = cols - col < STRIP ? cols - col : STRIP;
+    const int end = cols - col < STRIP ? cols - col : STRIP;
     if (edits->starts[col] == edits->starts[col + end]) return;
     float sums[STRIP * LINES] = {0}, rows[LINES * STRIP];
     for (int line = 0, left; (left = segment->stop - segment->start - line) > 0; line += LINES) {
@@ -158,11 +171,8 @@ static void add_sparse(const struct linear_segment *segment, int col, int cols, 
         }
         if (left > LINES) left = LINES;
         turn_block(sums, LINES, STRIP, left, rows, STRIP);
-        for (int r = 0; r < left; r++)
-            for (int c = 0; c < STRIP; c += VECTOR) {
-                float *at = y + (line + r) * y_stride + c;
-                store(at, load(at) + load(rows + r * STRIP + c));
-            }
+        for (int i = 0; i < left * STRIP; i += VECTOR)
+            store(y + line * STRIP + i, load(y + line * STRIP + i) + load(rows + i));
     }
 }
 
@@ -171,138 +181,64 @@ INLINE vec part_of(const float *from, int at, int cols) {
     return at < cols ? load_part(from + at, cols - at) : (vec){0};
 }
 
+/* y = activation(scale * sums + bias) + residual, for one segment. */
 INLINE void finish_segment(const struct edited_product *p, const struct linear_segment *segment,
-                           int col, const enum activation activation) {
+                           int col, const float *sums, const enum activation activation) {
     const struct linear_edits *edits = segment->edits;
-    const int cols = p->weight->cols;
+    const int cols = p->weight->cols, count = segment->stop - segment->start;
     const float *scale = edits ? edits->scale_out : NULL, *more = edits ? edits->bias : NULL;
-    for (int c = col; c < col + STRIP; c += VECTOR) {
+    for (int c = col; c < col + STRIP && c < cols; c += VECTOR, sums += VECTOR) {
         const vec factor = scale ? part_of(scale, c, cols) : splat(1.0f);
         const vec bias = p->bias ? part_of(p->bias, c, cols) : (vec){0};
         const vec difference = more ? part_of(more, c, cols) : (vec){0};
-        for (int r = segment->start; r < segment->stop; r++) {
-            vec sums = load(p->y + r * p->y_stride + c);
-            if (scale) sums *= factor;
-            sums = activate(sums + (bias + difference), activation);
-            if (p->residual) sums += part_of(p->residual + (ptrdiff_t)r * cols, c, cols);
-            store(p->y + r * p->y_stride + c, sums);
+        for (int r = 0; r < count; r++) {
+            const ptrdiff_t at = (ptrdiff_t)(segment->start + r) * cols + c;
+            vec y = load(sums + r * STRIP);
+            if (scale) y *= factor;
+            y = activate(y + (bias + difference), activation);
+            if (p->residual) y += load_part(p->residual + at, cols - c);
+            store_part(p->y + at, y, cols - c);
         }
     }
 }
 
-/* One strip of an edited product, for all rows. */
-static void edited_strip(const struct edited_product *p, int strip_index) {
-    const int col = strip_index * STRIP;
-    strip_products(p, strip_index);
-    for (int i = 0; i < p->segment_count; i++) {
+static void finish_sums(const struct edited_product *p, const struct linear_segment *segment,
+                        int col, const float *sums) {
+    switch (p->activation) {
+    case GELU: finish_segment(p, segment, col, sums, GELU); break;
+    case GELU_TANH: finish_segment(p, segment, col, sums, GELU_TANH); break;
+    case RELU: finish_segment(p, segment, col, sums, RELU); break;
+    case SILU: finish_segment(p, segment, col, sums, SILU); break;
+    default: finish_segment(p, segment, col, sums, NO_ACTIVATION);
+    }
+}
+
+/* One strip of an edited product, for the segments first .. end - 1: BLOCK_ROWS rows at most. */
+static void edited_strip(const struct edited_product *p, int first, int end, int strip_index) {
+    const int col = strip_index * STRIP, begin = p->segments[first].start;
+    float sums[BLOCK_ROWS * STRIP];
+    strip_products(p, first, end, col, sums);
+    for (int i = first; i < end; i++) {
         const struct linear_segment *segment = &p->segments[i];
         const struct linear_edits *edits = segment->edits;
-        float *y = p->y + segment->start * p->y_stride + col;
+        float *y = sums + (segment->start - begin) * STRIP;
         if (edits && edits->up)
             flat_product(segment->stop - segment->start, segment->reduced, edits->rank_stride,
-                         edits->up + col, edits->out_stride, edits->rank, STRIP, 1, y,
-                         p->y_stride);
-        if (edits && edits->starts) add_sparse(segment, col, p->weight->cols, y, p->y_stride);
-        switch (p->activation) {
-        case GELU: finish_segment(p, segment, col, GELU); break;
-        case GELU_TANH: finish_segment(p, segment, col, GELU_TANH); break;
-        case RELU: finish_segment(p, segment, col, RELU); break;
-        case SILU: finish_segment(p, segment, col, SILU); break;
-        default: finish_segment(p, segment, col, NO_ACTIVATION);
-        }
+                         edits->up + col, edits->out_stride, edits->rank, STRIP, 1, y, STRIP);
+        if (edits && edits->starts) add_sparse(segment, p->weight->rows, col, p->weight->cols, y);
+        finish_sums(p, segment, col, y);
     }
 }
 
-/* What a segment computes of its rows of x [count, depth] before any strip. */
-static void prepare_segment(const struct linear_segment *segment, const float *x, int depth) {
+/* What a segment computes of its rows of x before any strip. */
+static void prepare_segment(const struct edited_product *p, const struct linear_segment *segment) {
     const struct linear_edits *edits = segment->edits;
-    const int count = segment->stop - segment->start;
+    const int count = segment->stop - segment->start, depth = p->weight->rows;
+    const float *x = p->x + segment->start * p->x_stride;
     if (edits->up)
-        flat_product(count, x, depth, edits->down, edits->rank_stride, depth,
+        flat_product(count, x, p->x_stride, edits->down, edits->rank_stride, depth,
                      (int)edits->rank_stride, 0, segment->reduced, edits->rank_stride);
     for (int line = 0; edits->starts && line < count; line += LINES)
-        turn_block(x + (ptrdiff_t)line * depth, depth, count - line < LINES ? count - line : LINES,
+        turn_block(x + line * p->x_stride, p->x_stride, count - line < LINES ? count - line : LINES,
                    depth, segment->turned + (ptrdiff_t)line * depth, LINES);
-}
-
-/* -- where sub-layers end --------------------------------------------------------------------- */
-
-/* Of one unit: what goes in, its norm, what comes out, and the narrow part between. */
-static size_t ending_scratch(const struct bottleneck *b) {
-    return (size_t)END_ROWS * (size_t)(3 * b->width_stride + b->rank_stride);
-}
-
-static void norm_rows(const float *x, ptrdiff_t x_stride, float *y, ptrdiff_t y_stride, int count,
-                      int width, const struct norm_parameters *norm) {
-    for (int r = 0; r < count; r++)
-        layer_norm(x + r * x_stride, y + r * y_stride, width, norm->weight, norm->bias, norm->eps);
-}
-
-static void add_vectors(float *y, const float *a, const float *b, int width) {
-    for (int c = 0; c < width; c += VECTOR)
-        store_part(y + c, load_part(a + c, width - c) + load_part(b + c, width - c), width - c);
-}
-
-/* Rows of one of the states that a bottleneck reads; `own` has room where it must be computed. */
-static const float *state_rows(const struct ending *e, enum state state, int start, int count,
-                               const struct norm_parameters *norm, float *own, ptrdiff_t stride,
-                               ptrdiff_t *found) {
-    const float *x = e->x + (ptrdiff_t)start * e->width;
-    const float *residual = e->residual ? e->residual + (ptrdiff_t)start * e->width : NULL;
-    *found = e->width;
-    if (state == RESIDUAL && residual) return residual;
-    if (state == PRODUCT || (state == RESIDUAL && !residual)) return x;
-    if (state == ADDED && !residual) return x;
-    *found = stride;
-    for (int r = 0; r < count; r++) {
-        if (residual) add_vectors(own + r * stride, x + r * e->width, residual + r * e->width, e->width);
-        else memcpy(own + r * stride, x + r * e->width, (size_t)e->width * sizeof(float));
-    }
-    if (state == NORMED && norm->weight) norm_rows(own, stride, own, stride, count, e->width, norm);
-    return own;
-}
-
-/* y = a(input) + base, for up to END_ROWS rows. */
-static void apply_bottleneck(const struct ending *e, const struct bottleneck *b, int start,
-                             int count, const struct norm_parameters *norm) {
-    const ptrdiff_t wide = b->width_stride, narrow = b->rank_stride;
-    float *in = e->scratch, *base_room = in + END_ROWS * wide, *out = base_room + END_ROWS * wide;
-    float *between = out + END_ROWS * wide;
-    ptrdiff_t stride, base_stride;
-    const float *x = state_rows(e, b->input, start, count, norm, in, wide, &stride);
-    const float *base = state_rows(e, b->base, start, count, norm, base_room, wide, &base_stride);
-    if (b->before.weight) {
-        norm_rows(x, stride, in, wide, count, e->width, &b->before);
-        x = in, stride = wide;
-    }
-    flat_product(count, x, stride, b->down, narrow, e->width, (int)narrow, 0, between, narrow);
-    for (int r = 0; r < count; r++)
-        for (int c = 0; c < narrow; c += VECTOR) {
-            float *at = between + r * narrow + c;
-            store(at, activate(load(at) + load(b->down_bias + c), b->activation));
-        }
-    flat_product(count, between, narrow, b->up, wide, b->rank, (int)wide, 0, out, wide);
-    for (int r = 0; r < count; r++) {
-        float *row = out + r * wide, *y = e->y + (ptrdiff_t)(start + r) * e->width;
-        add_vectors(row, row, b->up_bias, e->width);
-        if (b->base_before_norm) add_vectors(row, row, base + r * base_stride, e->width);
-        if (b->after.weight) norm_rows(row, wide, row, wide, 1, e->width, &b->after);
-        if (b->base_before_norm) memcpy(y, row, (size_t)e->width * sizeof(float));
-        else add_vectors(y, row, base + r * base_stride, e->width);
-    }
-}
-
-/* End a sub-layer for `count` rows, at most END_ROWS of them. */
-static void end_rows(const struct ending *e, const struct end_edits *edits, int start, int count) {
-    const struct norm_parameters *norm = edits && edits->norm.weight ? &edits->norm : &e->norm;
-    const struct bottleneck *bottleneck = edits ? edits->bottleneck : NULL;
-    if (bottleneck) apply_bottleneck(e, bottleneck, start, count, norm);
-    if (bottleneck && !bottleneck->closes) return;
-    for (int r = start; r < start + count; r++) {
-        const ptrdiff_t at = (ptrdiff_t)r * e->width;
-        const float *x = bottleneck ? e->y + at : e->x + at;
-        if (e->residual) add_vectors(e->y + at, x, e->residual + at, e->width);
-        else if (x != e->y + at) memcpy(e->y + at, x, (size_t)e->width * sizeof(float));
-        if (norm->weight) norm_rows(e->y + at, 0, e->y + at, 0, 1, e->width, norm);
-    }
 }

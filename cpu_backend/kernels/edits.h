@@ -17,27 +17,30 @@ struct linear_edits {
     ptrdiff_t rank_stride, out_stride, kept_stride;
 };
 
-enum { LINES = 64 }; /* rows of x that are turned round together */
+enum {
+    LINES = 64,       /* rows of x that are turned round together */
+    BLOCK_ROWS = 192, /* at most, that one strip passes over: they stay in the cache */
+};
 
-/* The rows [start, stop) of a batch; edits NULL: no task has them. What is computed of x once, for
- * all strips: x down, and x turned round, LINES of its rows after another. */
+/* The rows [start, stop) of a batch, BLOCK_ROWS at most; edits NULL: no task has them. What is
+ * computed of x once, for all strips: x down, and x turned round, LINES of its rows after another. */
 struct linear_segment {
     int start, stop;
     const struct linear_edits *edits;
     float *reduced;  /* [stop - start, rank_stride] */
     float *turned;   /* [rows / LINES, in, LINES] */
-    int depth;
 };
 
-/* y = activation(x W + bias) + residual, as segments that cover all rows have it. */
+/* y = activation(x W + bias) + residual, as segments have it. */
 struct edited_product {
-    const float *x, *bias, *residual; /* bias and residual or NULL */
+    const float *x;
+    ptrdiff_t x_stride;
+    const float *bias, *residual; /* or NULL */
     const struct matrix *weight;
-    float *y;                         /* [rows, y_stride], whole strips */
-    ptrdiff_t y_stride;
+    float *y;                     /* [rows, cols] */
     const struct linear_segment *segments;
-    int segment_count;
     enum activation activation;
+    int threads;                  /* that share the strips */
 };
 
 struct norm_parameters {
@@ -64,7 +67,7 @@ struct end_edits {
     const struct bottleneck *bottleneck; /* or NULL */
 };
 
-enum { END_ROWS = 24 }; /* ended at once */
+enum { END_ROWS = 36 }; /* at most, that are ended at once */
 
 struct ending {
     const float *x, *residual; /* residual or NULL */

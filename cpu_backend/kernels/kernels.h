@@ -103,8 +103,8 @@ struct variant {
     void (*mean_rows)(const float *x, ptrdiff_t stride, int count, int width, float *y);
     void (*normalize)(const float *x, float *y, int width);
     /* What tasks change: edits.h. */
-    void (*edited_strip)(const struct edited_product *, int strip_index);
-    void (*prepare_segment)(const struct linear_segment *, const float *x, int depth);
+    void (*edited_strip)(const struct edited_product *, int first, int end, int strip_index);
+    void (*prepare_segment)(const struct edited_product *, const struct linear_segment *);
     void (*end_rows)(const struct ending *, const struct end_edits *, int start, int count);
     size_t (*ending_scratch)(const struct bottleneck *);
 };

@@ -22,6 +22,7 @@
 #include "attention_bf16.c"
 #include "rows.c"
 #include "edits.c"
+#include "ends.c"
 
 #define KERNELS                                                                                    \
     .strip = STRIP, .product = product, .product16 = product16, .product8 = product8,              \

@@ -64,6 +64,8 @@ def _read_module(tuned: Tuned, module: str, parts: dict[str, FileTensor]) -> Non
         [f"{module}.{part}" for part in (first, second) if part not in parts],
         f"{tuned.saved.file} lacks",
     )
+    if is_table and tuned.settings.flag("use_dora"):
+        raise tuned.settings.refused("use_dora", f"{module} is a table of embeddings")
     rank, scale = rank_and_scale(tuned.settings, module)
     inputs, outputs = tuned.sizes(sites)
     tuned.saved.check_shape(f"{module}.{first}", (rank, inputs))

@@ -8,6 +8,7 @@ import numpy as np
 from pageformer.errors import InvalidTask
 from pageformer.loader.tasks.saved import numbers
 from pageformer.loader.tasks.tuned import Tuned
+from pageformer.udfs.distances import tells_distances
 
 EMBEDDINGS = "prompt_embeddings"
 SIZES = ("num_virtual_tokens", "token_dim", "num_attention_heads", "num_layers")
@@ -29,6 +30,12 @@ def read_prefix(tuned: Tuned) -> int:
     """
     tuned.check_keys(PREFIX_KNOWN, HARMLESS)
     config = tuned.edits.base.config
+    if tells_distances(config):
+        raise tuned.settings.refused(
+            "peft_type",
+            f"attention of family {config.family} tells how far tokens are apart, "
+            "and a prefix stands nowhere",
+        )
     tokens = tuned.settings.count("num_virtual_tokens")
     saved = tuned.take(EMBEDDINGS, tokens, 2 * config.layers * config.hidden)
     _check_room(tuned, tokens)

@@ -7,7 +7,7 @@ it leads to is kept by content hash. Whoever may use a model may use its tasks.
 from collections.abc import Sequence
 from typing import Any
 
-from pageformer.errors import NotBuilt, UnknownName
+from pageformer.errors import UnknownName
 from pageformer.udfs import spi
 from pageformer.udfs.composed import ComposedEncoder
 from pageformer.udfs.encoding import Encoder
@@ -28,11 +28,6 @@ def chosen(
 
     Raises UnknownName, telling the tasks that there are, and NotBuilt where tasks do not run.
     """
-    if version.compute in ("bfloat16", "int8"):
-        raise NotBuilt(
-            "tasks are computed in float32 alone",
-            hint="run: select pageformer.set_compute(model, 'auto')",
-        )
     made = {name: ready(version, find(resolved, name)) for name in {*names} if name is not None}
     return [None if name is None else made[name] for name in names]
 
@@ -70,7 +65,10 @@ def ready(version: Version, row: dict[str, Any]) -> OpenTask:
 def runner(
     resolved: Resolved, version: Version, names: Sequence[str | None]
 ) -> tuple[Encoder, Tokenizer]:
-    """Return what encodes sequences with the tasks of these names, and what makes their tokens."""
+    """Return what encodes sequences with the tasks of these names, and what makes their tokens.
+
+    All is computed in float32, whatever is set: tasks have no other form.
+    """
     found = chosen(resolved, version, names)
     made = [one and one.task for one in found]
     hashes = [NO_TASK if one is None else one.hash for one in found]

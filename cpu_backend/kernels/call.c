@@ -1,0 +1,50 @@
+#include "call.h"
+
+#include <stdlib.h>
+
+#include "objects.h"
+
+void *room(struct call *call, size_t bytes) {
+    void *memory = malloc(bytes + 256);
+    if (!memory) PyErr_NoMemory();
+    else call->memory[call->memories++] = memory;
+    return memory;
+}
+
+float *hold(struct call *call, PyObject *object, Py_ssize_t count) {
+    if (object == Py_None || PyErr_Occurred()) return NULL;
+    Py_buffer *buffer = &call->buffer[call->count];
+    if (get_floats(object, buffer)) return NULL;
+    call->count++;
+    if (buffer->len == count * 4) return buffer->buf;
+    PyErr_Format(PyExc_ValueError, "a buffer has %zd floats, not %zd", buffer->len / 4, count);
+    return NULL;
+}
+
+PyObject *leave(struct call *call) {
+    for (int i = 0; i < call->count; i++) PyBuffer_Release(&call->buffer[i]);
+    for (int i = 0; i < call->memories; i++) free(call->memory[i]);
+    if (PyErr_Occurred()) return NULL;
+    Py_RETURN_NONE;
+}
+
+int runs_of(struct call *call, PyObject *list, int rows, struct run **found) {
+    struct run *runs = room(call, (2 * (size_t)PyList_GET_SIZE(list) + 1) * sizeof *runs);
+    int count = 0, at = 0;
+    if (!(*found = runs)) return -1;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        struct run run;
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(list, i), "iiO", &run.start, &run.stop, &run.edits))
+            return -1;
+        if (run.stop > rows) run.stop = rows;
+        if (run.start < at || run.start > run.stop) {
+            PyErr_SetString(PyExc_ValueError, "rows of tasks ascend, and do not overlap");
+            return -1;
+        }
+        if (run.start > at) runs[count++] = (struct run){at, run.start, NULL};
+        if (run.start < run.stop) runs[count++] = run;
+        at = run.stop;
+    }
+    if (at < rows) runs[count++] = (struct run){at, rows, NULL};
+    return count;
+}
