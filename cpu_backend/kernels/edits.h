@@ -18,7 +18,7 @@ struct linear_edits {
 };
 
 enum {
-    LINES = 64,       /* rows of x that are turned round together */
+    LINES = 32,       /* rows of x that are turned round together */
     BLOCK_ROWS = 192, /* at most, that one strip passes over: they stay in the cache */
 };
 
