@@ -1,12 +1,12 @@
-"""Ray beside the plain path at equal cores, where the time goes, and what the simulator foretold.
+"""Ray beside the plain path at equal cores, and where the time goes.
 
-`python -m bench.scale [TEXTS]`, 100,000 unless told otherwise; it takes the extra `ray`.
+`python -m bench.scale [TEXTS]`, 100,000 unless told otherwise, adds a row to the table of results;
+it takes the extra `ray`.
 """
 
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,38 +15,43 @@ from pageformer import embed
 from pageformer.embedded_column import Request
 from pageformer.scaling import ray_engine
 from pageformer.scaling.item import Done
-from pageformer.scaling.simulation import Item, Setting, simulate
 
 RESULTS = Path(__file__).parent / "results" / "scale.md"
 DOC = Request("doc", "body", "embedding", "minilm")
 BATCH = 256
+COLUMNS = (
+    "texts", "plain path, s", "Ray, s", "beside it", "both without their start, texts/s",
+    "Ray's processor seconds beside", "reading, encoding, writing on Ray",
+)  # fmt: skip
 TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Run:
-    """Hold what a run took: seconds from its first item on, and of all processors."""
+    """Hold what a run took: seconds, of them before its first item was done, and of processors."""
 
-    texts: int
+    texts: int  # after the first item
     seconds: float
+    starting: float
     processor: float
     done: Done
 
     @property
     def rate(self) -> float:
-        """Return texts a second."""
-        return self.texts / self.seconds
+        """Return texts a second once all are at work."""
+        return self.texts / (self.seconds - self.starting)
 
 
 def prepare(running: Server, count: int) -> None:
-    """Fill a table with short texts."""
+    """Fill a table with texts as short as titles."""
     with running.connect() as connection:
         connection.execute("create table doc (id integer primary key, body text, embedding vector)")
         connection.execute(
-            "insert into doc select n, 'short text number ' || n || repeat(' of words', n %% 9) "
+            "insert into doc select n, 'text number ' || n || repeat(' of words', n %% 3) "
             "from generate_series(1, %s) n",
             [count],
         )
+        connection.execute("vacuum analyze doc")
 
 
 def run(running: Server, workers: int, on_ray: bool) -> Run:
@@ -61,7 +66,7 @@ def run(running: Server, workers: int, on_ray: bool) -> Run:
     def progress(done: int, total: int) -> None:
         told.append((done, time.perf_counter()))
 
-    begun = processor(running)
+    begun, begun_at = processor(running), time.perf_counter()
     if on_ray:
         ray_engine.embed(
             running.cluster.dsn, DOC, workers=workers, batch=BATCH, progress=progress,
@@ -71,8 +76,8 @@ def run(running: Server, workers: int, on_ray: bool) -> Run:
         embed.embed(running.cluster.dsn, DOC, workers=workers, batch=BATCH, progress=progress)
     used = processor(running) - begun + sums[-1].processor
     first = next(i for i, (done, _) in enumerate(told) if done)
-    texts, seconds = told[-1][0] - told[first][0], told[-1][1] - told[first][1]
-    return Run(texts, seconds, used, sums[-1])
+    texts, starting = told[-1][0] - told[first][0], told[first][1] - begun_at
+    return Run(texts, time.perf_counter() - begun_at, starting, used, sums[-1])
 
 
 def processor(running: Server) -> float:
@@ -94,53 +99,38 @@ def own_ticks(process: str) -> int:
     return sum(map(int, stat[11:13]))
 
 
-def foretold(one: Run, workers: int, cores: int) -> float:
-    """Return the texts a second that the simulator expects, from what one worker took."""
-    items = one.texts / BATCH
-    parts = one.done.reading, one.done.encoding, one.done.writing
-    reading, encoding, writing = (part / (one.done.rows / BATCH) for part in parts)
-    item = Item(0.001, reading, encoding, writing)
-    setting = Setting(1, workers, cores, cores, apart=False, stragglers=0.0)
-    return one.texts / simulate(item, setting, round(items)).seconds
-
-
-def lines(running: Server, cores: int) -> list[str]:
-    """Measure everything once."""
-    say: Callable[[str], None] = lambda line: print(line, flush=True)  # noqa: E731
-    plain = run(running, cores, on_ray=False)
-    ray = {workers: run(running, workers, on_ray=True) for workers in (1, 2, 4)}
-    equal = ray[cores] if cores in ray else ray[2]
-    done = equal.done
+def pair(running: Server, cores: int) -> str:
+    """Measure one after the other, and write a row of the table."""
+    plain, ray = run(running, cores, on_ray=False), run(running, cores, on_ray=True)
+    done = ray.done
     whole = done.reading + done.encoding + done.writing
-    found = [
-        f"| plain path, {cores} connections, texts/s | {plain.rate:.0f} |",
-        f"| Ray, {cores} workers, texts/s | {equal.rate:.0f} |",
-        f"| Ray's time beside the plain path's, equal cores | {plain.rate / equal.rate:.2f} x |",
-        f"| Ray's processor seconds beside the plain path's | "
-        f"{equal.processor / plain.processor:.2f} x |",
-        f"| share of reading, encoding, writing | {done.reading / whole:.1%}, "
-        f"{done.encoding / whole:.1%}, {done.writing / whole:.1%} |",
-    ]
-    for workers, one in ray.items():
-        expected = foretold(ray[1], workers, cores)
-        found.append(
-            f"| simulator for {workers} workers, texts/s: foretold, measured | {expected:.0f}, "
-            f"{one.rate:.0f} ({expected / one.rate - 1:+.0%}) |"
-        )
-    for line in found:
-        say(line)
-    return found
+    shares = [f"{part / whole:.1%}" for part in (done.reading, done.encoding, done.writing)]
+    return (
+        f"| {done.rows:,} | {plain.seconds:.1f} | {ray.seconds:.1f} "
+        f"| {ray.seconds / plain.seconds:.2f} x | {plain.rate:.0f}, {ray.rate:.0f} "
+        f"| {ray.processor / plain.processor:.2f} x | {', '.join(shares)} |"
+    )
+
+
+def head(cores: int) -> str:
+    """Write the table's head."""
+    said = f"all-MiniLM-L6-v2 in float32, {cores} cores: so many connections, or workers on Ray."
+    rule = "| --- " * len(COLUMNS)
+    return f"{said} A row for each run.\n\n| {' | '.join(COLUMNS)} |\n{rule}|\n"
 
 
 def main() -> None:
-    """Write the table."""
+    """Add a row to the table."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     cores = len(os.sched_getaffinity(0))
     with server() as running:
         prepare(running, count)
-        found = lines(running, cores)
-    head = [f"| {count:,} short texts, all-MiniLM-L6-v2, {cores} cores | |", "| --- | --- |"]
-    RESULTS.write_text("\n".join([*head, *found, ""]), encoding="utf-8")
+        found = pair(running, cores)
+    if not RESULTS.exists():
+        RESULTS.write_text(head(cores), encoding="utf-8")
+    with RESULTS.open("a", encoding="utf-8") as results:
+        print(found, file=results)
+    print(found)
 
 
 if __name__ == "__main__":

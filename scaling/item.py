@@ -64,16 +64,20 @@ def work(connection: client.Connection, piece: Range, encode: Encode) -> Done:
         texts = [text for (text,) in run(connection, "take", piece).fetchall()]
         read = time.monotonic()
         encoded = encode(texts)
+        staged = b"".join(binary_copy.rows(encoded.vectors))
         made = time.monotonic()
-        rows = write(connection, piece, encoded.vectors) if texts else 0
+        rows = write(connection, piece, staged) if texts else 0
     now, processor = time.monotonic(), time.process_time() - computed
     return Done(rows, encoded.cut, read - begun, made - read, now - made, processor)
 
 
-def write(connection: client.Connection, piece: Range, vectors: Sequence[str]) -> int:
-    """Write the vectors of the rows that were taken, where they still stand as they did."""
+def write(connection: client.Connection, piece: Range, staged: bytes) -> int:
+    """Write the vectors of the rows that were taken, where they still stand as they did.
+
+    staged: as binary_copy has them.
+    """
     with connection.cursor() as cursor, cursor.copy(QUERIES["stage"]) as copy:
-        copy.write(b"".join(binary_copy.rows(vectors)))
+        copy.write(staged)
     run(connection, "lock", piece)
     return run(connection, "write", piece).rowcount
 

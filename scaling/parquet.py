@@ -13,7 +13,7 @@ import orjson
 from pageformer import client
 from pageformer.embed import Progress
 from pageformer.errors import InvalidInput, NotBuilt, UnknownName
-from pageformer.scaling import ray_engine
+from pageformer.scaling import actors
 from pageformer.scaling.plan import QUERIES
 from pageformer.scaling.text_encoder import TextEncoder, open_version
 
@@ -67,6 +67,7 @@ def embed(
             f"{source} cannot be read: {error}", hint="name a Parquet file"
         ) from error
     check(arrow, file.schema_arrow, column)
+    check_target(source, target)
     opened = version_of(dsn, model)
     schema = file.schema_arrow.append(arrow.field(OUTPUT, arrow.list_(arrow.float32())))
     done, total = 0, file.metadata.num_rows
@@ -106,12 +107,12 @@ def here(
 
 def on_ray(stack: ExitStack, address: str | None, workers: int) -> Any:
     """Return what encodes batches on Ray, for as long as the stack stands."""
-    ray = stack.enter_context(ray_engine.cluster(address, workers))
+    ray = stack.enter_context(actors.cluster(address, workers))
 
     def run(
         dsn: str, version: tuple[bytes, str], batches: Iterator[Any], column: str
     ) -> Iterator[tuple[Any, Any]]:
-        pool = ray_engine.started(ray, FileWorker, workers, dsn, *version)
+        pool = actors.Pool(ray, FileWorker, workers, dsn, *version)
         held: dict[int, Any] = {}
         found: dict[int, Any] = {}
 
@@ -121,7 +122,7 @@ def on_ray(stack: ExitStack, address: str | None, workers: int) -> Any:
                 yield Texts(number, rows.column(column).to_pylist())
 
         following = 0
-        for number, vectors in ray_engine.worked(ray, pool, pieces()):
+        for number, vectors in pool.worked(pieces()):
             found[number] = vectors
             while following in found:  # in the order of the file
                 yield held.pop(following), found.pop(following)
@@ -159,6 +160,15 @@ def check(arrow: Any, schema: Any, column: str) -> None:
         raise InvalidInput(f"column {column} is {kind}, not text", hint="name a column of texts")
     if OUTPUT in schema.names:
         raise InvalidInput(f"the file has a column {OUTPUT} already", hint="rename or drop it")
+
+
+def check_target(source: Path, target: Path) -> None:
+    """Raise InvalidInput where no file can be written, or the source would be replaced."""
+    if not target.parent.is_dir():
+        raise InvalidInput(f"there is no folder {target.parent}", hint=f"mkdir -p {target.parent}")
+    if target.is_dir() or target.resolve() == source.resolve():
+        kind = "a folder" if target.is_dir() else "the file that is read"
+        raise InvalidInput(f"{target} is {kind}", hint="--into another file")
 
 
 def libraries() -> tuple[Any, Any]:

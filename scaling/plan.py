@@ -1,50 +1,64 @@
 """What so many texts would take: rates measured here, a formula, and a simulated queue.
 
-per text  c = encoding, d = reading + writing, k = cutting      (seconds of one core, measured)
+per text  c = encoding, d = reading + writing, k = cutting + handing out    (seconds of a core)
 hours     rows * max((c + d) / workers, d / database cores, k) / 3600
 bytes     rows * (text + vector) + nodes * pages
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from random import Random
+from importlib.util import find_spec
+
+from psycopg.rows import DictRow
 
 from pageformer import client
+from pageformer.embed import connected, ranges
+from pageformer.embedded_column import Request, prepare
 from pageformer.errors import UnknownName
-from pageformer.scaling import binary_copy
+from pageformer.scaling import item
+from pageformer.scaling.actors import driver_seconds
+from pageformer.scaling.calibration import core_seconds
+from pageformer.scaling.item import Done, Encoded
 from pageformer.scaling.simulation import Item, Outcome, Setting, simulate
-from pageformer.scaling.text_encoder import open_version, undisturbed
+from pageformer.scaling.text_encoder import open_version
 from pageformer.udfs import named_queries
 
 QUERIES = named_queries.read("pageformer.scaling", "plan.sql")
 BATCH = 256
-BYTES_PER_TOKEN = 5  # 'word ' is one token of five bytes; English prose has four to five
-WARM_TOKENS, TIMED_TOKENS = 256, 16_384
-ITEMS = 4  # are written to measure the database
+WORD = "word"  # a token of five bytes with its space; English prose has four to five
+CALL_TOKENS = 4096
+ITEMS = 8  # are written to measure the database
+TABLE = "pg_temp.pageformer_planned"
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds that a text takes here, one core working, and bytes that it moves."""
+    """Seconds of a core that a text takes here, and bytes that it moves."""
 
+    handing_out: float
     cutting: float
     reading: float
-    encoding: float
     writing: float
+    encoding: float
     text_bytes: int
     vector_bytes: int
     page_bytes: int
 
+    @property
+    def driving(self) -> float:
+        """Return the driver's seconds."""
+        return self.handing_out + self.cutting
+
     def item(self, rows: int = BATCH) -> Item:
         """Return what a work item takes."""
-        parts = self.cutting, self.reading, self.encoding, self.writing
+        parts = self.driving, self.reading, self.encoding, self.writing
         return Item(*(rows * seconds for seconds in parts))
 
     def hours(self, rows: float, workers: int, database_cores: int) -> float:
         """Return the formula's hours."""
         database = self.reading + self.writing
-        slowest = max((self.encoding + database) / workers, database / database_cores, self.cutting)
+        slowest = max((self.encoding + database) / workers, database / database_cores, self.driving)
         return rows * slowest / 3600
 
     def bytes(self, rows: float, nodes: int) -> float:
@@ -52,74 +66,59 @@ class Rates:
         return rows * (self.text_bytes + self.vector_bytes) + nodes * self.page_bytes
 
 
-def measure(dsn: str | None, model: str, tokens: int) -> Rates:
-    """Measure what a text of so many tokens takes here; what is written is temporary.
+def measure(dsn: str | None, model: str, texts: Sequence[str], processes: int) -> Rates:
+    """Measure what such texts take here, so many processes encoding; nothing of it stays.
 
-    Raises UnknownName, MissingGrant.
+    texts: what a process encodes at a time. Raises UnknownName, MissingGrant, ServerUnready.
     """
+    chosen = client.choose_dsn(dsn)
     with client.connect(dsn) as connection:
-        found = client.fetch(connection, QUERIES["model"], [model])
-        if not found:
-            raise UnknownName(f'there is no model "{model}"', hint="pageformer models")
-        [row] = found
-        encoding = measure_encoding(client.choose_dsn(dsn), row["hash"], row["compute"], tokens)
-        text = tokens * BYTES_PER_TOKEN
-        cutting, reading, writing = measure_database(connection, tokens, row["dimension"])
-        connection.rollback()
-    return Rates(
-        cutting, reading, encoding, writing, text, 4 * row["dimension"] + 4, row["page_bytes"]
-    )
+        row = deployed(connection, model)
+    encoding = core_seconds(chosen, (row["hash"], row["compute"]), texts, processes)
+    with connected(chosen) as connection:
+        database = measure_database(connection, model, texts, row["dimension"])
+    handing_out = driver_seconds() / BATCH if find_spec("ray") else 0.0
+    text_bytes = round(sum(len(text.encode()) for text in texts) / len(texts))
+    moved = text_bytes, 4 * row["dimension"] + 4, row["page_bytes"]
+    return Rates(handing_out, *database, encoding, *moved)
 
 
-def measure_encoding(dsn: str, hash: bytes, compute: str, tokens: int) -> float:
-    """Return the seconds of one core that a text takes."""
-    opened = open_version(dsn, hash, compute, alone=True)
-    config, chance = opened.version.config, Random(0)
-    length = min(tokens, config.max_length or tokens)
+def deployed(connection: client.Connection, model: str) -> DictRow:
+    """Look up the deployed version of a model; raise UnknownName where there is none."""
+    found = client.fetch(connection, QUERIES["model"], [model])
+    if not found:
+        raise UnknownName(f'there is no model "{model}"', hint="pageformer models")
+    return found[0]
 
-    def run(total: int) -> int:
-        texts = max(1, total // length)
-        ids = [[chance.randrange(config.vocabulary) for _ in range(length)] for _ in range(texts)]
-        opened.encoder.vectors(ids, None, None, undisturbed)
-        return texts
 
-    run(WARM_TOKENS)
-    begun = time.perf_counter()
-    texts = run(TIMED_TOKENS)
-    return (time.perf_counter() - begun) / texts
+def texts_of(dsn: str | None, model: str, tokens: int) -> list[str]:
+    """Make the texts of one call of an encoder, of so many tokens each."""
+    with client.connect(dsn) as connection:
+        row = deployed(connection, model)
+    opened = open_version(client.choose_dsn(dsn), row["hash"], row["compute"], alone=True)
+    around = len(opened.version.tokenizer.encode("", "right").ids)
+    text = " ".join([WORD] * max(1, tokens - around))
+    return [text] * max(1, min(BATCH, CALL_TOKENS // tokens))
 
 
 def measure_database(
-    connection: client.Connection, tokens: int, dimension: int
+    connection: client.Connection, model: str, texts: Sequence[str], dimension: int
 ) -> tuple[float, float, float]:
-    """Return the seconds that a text takes to be cut, read and written."""
-    for name in ("make_texts", "make_staged"):
-        connection.execute(QUERIES[name])
-    connection.execute(QUERIES["fill_texts"], [ITEMS * BATCH, tokens])
-    vector = ",".join(["0.0123456789"] * dimension)
-    sums = [0.0, 0.0, 0.0]
-    for number in range(ITEMS):
-        steps = timed_item(connection, number * BATCH, [f"[{vector}]"] * BATCH)
-        sums = [total + seconds for total, seconds in zip(sums, steps, strict=True)]
-    cutting, reading, writing = (total / (ITEMS * BATCH) for total in sums)
-    return cutting, reading, writing
-
-
-def timed_item(
-    connection: client.Connection, after: int, vectors: list[str]
-) -> tuple[float, float, float]:
-    """Cut, read and write one item, and tell how long each took."""
-    times = [time.perf_counter()]
-    connection.execute(QUERIES["next_item"], [after, len(vectors)]).fetchall()
-    times.append(time.perf_counter())
-    connection.execute(QUERIES["read_item"], [after, len(vectors)]).fetchall()
-    times.append(time.perf_counter())
-    with connection.cursor() as cursor, cursor.copy(QUERIES["stage"]) as copy:
-        copy.write(b"".join(binary_copy.rows(vectors)))
-    connection.execute(QUERIES["write_item"], [after])
-    times.append(time.perf_counter())
-    connection.execute(b"truncate pg_temp.pageformer_staged")
-    return times[1] - times[0], times[2] - times[1], times[3] - times[2]
+    """Return the seconds that a text takes to be cut, read and written, by the queries of items."""
+    ready = Encoded([f"[{','.join(['0.0123456789'] * dimension)}]"] * BATCH, 0)
+    with connection.transaction(force_rollback=True):
+        connection.execute(QUERIES["make_texts"])
+        connection.execute(QUERIES["fill_texts"], [texts, ITEMS * BATCH])
+        column = prepare(connection, Request(TABLE, "body", "embedding", model))
+        item.prepare(connection, column)
+        begun = time.perf_counter()
+        pieces = list(ranges(connection, column, BATCH))
+        cutting = time.perf_counter() - begun
+        done = Done()
+        for piece in pieces:
+            done += item.work(connection, piece, lambda texts: ready)
+            connection.execute(QUERIES["empty_item"])  # as a commit would
+    return cutting / done.rows, done.reading / done.rows, done.writing / done.rows
 
 
 def outcomes(

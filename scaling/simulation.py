@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 DRIVER, DATABASE, NODE = "driver", "database", "workers"
-MOST_ITEMS = 20_000  # are simulated; a longer queue goes on at the rate of these
+MOST_ITEMS = 20_000  # are simulated; a longer queue goes on at the pace of their middle half
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def simulate(item: Item, setting: Setting, items: int, seed: int = 0) -> Outcome
     order = count()
     events = [(0.0, next(order), worker, 0) for worker in range(workers)]
     taken = repeated = 0
-    end = 0.0
+    ends: list[float] = []
     while events:
         now, _, worker, step = heapq.heappop(events)
         if step == 0:
@@ -108,9 +108,19 @@ def simulate(item: Item, setting: Setting, items: int, seed: int = 0) -> Outcome
                 continue
         done = places[name, node if name == NODE else 0].serve(now, seconds)
         last = step + 1 == len(item.steps)
-        end = max(end, done)
+        if last:
+            ends.append(done)
         heapq.heappush(events, (done, next(order), worker, 0 if last else step + 1))
-    return Outcome(items, end * items / simulated, repeated, shares(places, end))
+    ends.sort()
+    pace = steady(ends) if items > simulated else ends[-1] / items
+    seconds = ends[-1] + (items - simulated) * pace
+    return Outcome(items, seconds, repeated, shares(places, pace * simulated))
+
+
+def steady(ends: Sequence[float]) -> float:
+    """Return the seconds from item to item while all are at work: of the middle half."""
+    first, last = len(ends) // 4, 3 * len(ends) // 4
+    return (ends[last] - ends[first]) / (last - first)
 
 
 def laid_out(setting: Setting) -> dict[tuple[str, int], Place]:

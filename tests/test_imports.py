@@ -93,7 +93,7 @@ def test_backends_import_operators_and_what_they_are_made_of_alone() -> None:
         ("plpy", ("udfs/spi.py",)),
         ("cupy", ("gpu_backend/",)),
         ("PIL", ("udfs/pixels.py",)),
-        ("ray", ("scaling/ray_engine.py",)),
+        ("ray", ("scaling/actors.py",)),
         ("pyarrow", ("scaling/parquet.py",)),
         ("psycopg", ("pageformer/", "loader/", "migrations/", "serving/", "scaling/")),
     ],

@@ -47,7 +47,22 @@ def test_what_cannot_be_read_is_told(docs: Path, minilm: str) -> None:
     for column, told in (("title", "no column title"), ("id", "id is int64, not text")):
         with pytest.raises(InvalidInput, match=told):
             parquet.embed(minilm, docs, target, "minilm", column=column)
+    for place, told in (
+        (docs, "is the file that is read"),
+        (docs.parent, "is a folder"),
+        (docs.parent / "nowhere" / "vectors.parquet", "there is no folder"),
+    ):
+        with pytest.raises(InvalidInput, match=told):
+            parquet.embed(minilm, docs, place, "minilm")
     docs.write_text("no file of that kind")
     with pytest.raises(InvalidInput, match="cannot be read"):
         parquet.embed(minilm, docs, target, "minilm")
     assert not target.exists()
+
+
+def test_a_file_and_a_table_are_not_embedded_at_once(docs: Path, minilm: str) -> None:
+    command = [PROGRAM, "embed", "--from", docs, "--into", "v.parquet", "--model", "minilm"]
+    told = subprocess.run(
+        [*command, "--table", "doc", "--dsn", minilm], check=False, capture_output=True, text=True
+    )
+    assert "--from is of a file" in told.stderr

@@ -49,8 +49,15 @@ def test_stragglers_and_losses_cost_what_they_take() -> None:
     assert lossy.seconds / calm == pytest.approx(1 + 0.11 * 1.5, rel=0.05)
 
 
+def test_a_long_queue_waits_for_its_last_stragglers_once() -> None:
+    many = replace(CALM, nodes=100, stragglers=0.02, database_cores=100)
+    found = simulate(replace(ITEM, cutting=1e-5), many, 10_000_000)
+    assert found.seconds == pytest.approx(10_000_000 * (1.03 + 0.02 * 3) / 400, rel=0.03)
+    assert found.used["workers"] == pytest.approx(1.06 / 1.09, rel=0.03)
+
+
 def test_the_formula_and_the_queue_agree() -> None:
-    rates = Rates(1e-6, 1e-5, 4e-3, 1e-4, 600, 1540, 90_000_000)
+    rates = Rates(1e-6, 1e-6, 1e-5, 1e-4, 4e-3, 600, 1540, 90_000_000)
     assert rates.hours(1e9, 160, 16) == pytest.approx(1e9 * 4.11e-3 / 160 / 3600)
     assert rates.bytes(1e9, 10) == pytest.approx(2.14e12 + 9e8)
     setting = Setting(10, 16, 16, 16, stragglers=0.0)
@@ -60,7 +67,13 @@ def test_the_formula_and_the_queue_agree() -> None:
 
 def test_a_plan_is_printed_with_its_formula(run: Run, minilm: str) -> None:
     told = run("plan", "--rows", "1e9", "--tokens", "20", "--model", "minilm", "--dsn", minilm)
-    assert told.stdout.startswith("1,000,000,000 texts of 20 tokens, minilm; measured here")
+    assert told.stdout.startswith("1,000,000,000 texts of 20 tokens, minilm\nmeasured here")
+    for line in (
+        r"c = \d+\.\d+  enc",
+        r"d = \d\.\d+ \+ \d\.\d+  read",
+        r"k = \d\.\d+ \+ \S+ .*cut",
+    ):
+        assert re.search(line, told.stdout)
     assert "hours = rows * max((c + d) / workers, d / database cores, k)" in told.stdout
-    assert "rows * (100 + 1540) + nodes * " in told.stdout
+    assert "rows * (89 + 1540) + nodes * " in told.stdout
     assert len(re.findall(r"^[\d,]+ +[\d,.]+ +[\d,.]+ +[\d,]+ +\d+%", told.stdout, re.M)) == 7

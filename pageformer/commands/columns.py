@@ -39,12 +39,18 @@ def embed(
     """
     from pageformer import progress
     from pageformer.client import connect
-    from pageformer.embedded_column import known, request
+    from pageformer.embedded_column import EVERYWHERE, known, request
+    from pageformer.errors import InvalidInput
     from pageformer.scaling.engines import engine as chosen
     from pageformer.terminal import say
 
     encode = chosen(engine, address)
     if source:
+        if table or stale or follow or where != EVERYWHERE:
+            raise InvalidInput(
+                "--from is of a file, and --table, --where, --stale and --follow are of a table",
+                hint="give one or the other",
+            )
         embed_file(dsn, source, into, model, column, engine, address, workers, batch)
         return
     if stale:
