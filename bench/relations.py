@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+from psycopg.pq import ExecStatus
 from safetensors.numpy import save_file
 
 from bench import tensor_peer
@@ -40,6 +41,15 @@ PUBLISHED = {
     "MXNet": "60 ms, 138 KB",
     "flax": "26 ms, 518 KB",
 }
+BLOCKS = """(
+    select array_agg(block order by sequence) from pageformer_op.from_tensor(%s::real[])
+)"""
+CALLS_OF = {  # and what makes their parameter
+    "encode_blocks": BLOCKS,
+    "encode_tensor": "%s::real[]",
+    "encode_tensor_relational": "%s::real[]",
+}
+BINARY = 1
 LARGE = {"layers": 24, "hidden": 1024, "wide": 4096}  # 1.2 GB
 MEGABYTE = 1e6
 
@@ -90,12 +100,9 @@ def tensors(layers: int, hidden: int, wide: int) -> Iterator[tuple[str, Any]]:
 def two_blocks(connection: Connection) -> Iterator[list[str]]:
     """Time single calls of everybody by turns."""
     tensor = np.random.default_rng(1).standard_normal(SHAPE).tolist()
-    connection.execute("create temporary table input as select %s::real[] as x", [tensor])
     [[size]] = connection.execute(files("bench").joinpath("version_bytes.sql").read_text())
     peers = {name: Peer(Path(name), tensor_peer.__file__) for name in MODULES if installed(name)}
-    ways: dict[str, Times] = {
-        call: prepared(connection, call) for call in ("encode_tensor", "encode_tensor_relational")
-    }
+    ways = {call: prepared(connection, call, given, tensor) for call, given in CALLS_OF.items()}
     ways |= {name: peer.times for name, peer in peers.items()}
     for times in ways.values():
         times(10)
@@ -117,15 +124,25 @@ def installed(framework: str) -> bool:
     return not subprocess.run(command, capture_output=True, check=False).returncode
 
 
-def prepared(connection: Connection, call: str) -> Times:
-    """Return what times single calls through a prepared statement, until the answer is here."""
-    query = f"select pageformer.{call}(x, 'encoder') from input"
+def prepared(connection: Connection, call: str, given: str, tensor: object) -> Times:
+    """Return what times single calls of a prepared statement, until the answer is here.
 
-    def times(count: int) -> list[float]:
-        with connection.cursor(binary=True) as cursor:
-            return [seconds(lambda: cursor.execute(query, prepare=True)) for _ in range(count)]
+    The client is libpq itself: a parameter in binary, already there, and a result in binary.
+    given: makes the parameter of a tensor.
+    """
+    with connection.cursor(binary=True) as cursor:
+        cursor.execute(f"select {given}", [tensor])
+        parameter = cursor.pgresult.get_value(0, 0) if cursor.pgresult else None
+        kind = cursor.description[0].type_code if cursor.description else 0
+    libpq, name = connection.pgconn, call.encode()
+    libpq.prepare(name, f"select pageformer.{call}($1, 'encoder')".encode(), [kind])
 
-    return times
+    def run() -> None:
+        result = libpq.exec_prepared(name, [parameter], [BINARY], BINARY)
+        if result.status != ExecStatus.TUPLES_OK:
+            raise RuntimeError(result.error_message.decode())
+
+    return lambda count: [seconds(run) for _ in range(count)]
 
 
 def timed(times: list[float]) -> str:

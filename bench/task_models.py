@@ -53,7 +53,8 @@ def layout(config: Config, seed: int = 0) -> Layout:
     bundle = np.concatenate(vectors)
     tall = np.pad(bundle, (0, -len(bundle) % (SIDE * SIDE))).reshape(-1, SIDE * SIDE)
     rows.append(TensorRow(BUNDLE, (len(tall) * SIDE, SIDE), [[block(t)] for t in tall], None))
-    return Layout(config, SIDE, rows, {name: Place(name, 0) for name in pages}, pages)
+    places = {name: Place(name, 0, len(page)) for name, page in pages.items()}
+    return Layout(config, SIDE, rows, places, pages)
 
 
 def random_block(draw: np.random.Generator) -> Any:

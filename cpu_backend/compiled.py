@@ -44,12 +44,11 @@ class Tensors:
         self._bundle = memoryview(b"".join(self._blocks(self._rows[BUNDLE]))).cast("f")
 
     def _blocks(self, row: TensorRow) -> list[memoryview]:
-        area = self._side * self._side
         blocks = []
         for names in row.grid or ():
             for name in names:
-                page, slot = self._places[name]
-                blocks.append(self._pages[page][slot * area : (slot + 1) * area])
+                page, start, elements = self._places[name]
+                blocks.append(self._pages[page][start : start + elements])
         return blocks
 
     def matrix(self, name: str) -> kernels.Matrix:

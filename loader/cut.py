@@ -1,10 +1,11 @@
 """Cut tensors into blocks: square tiles, zero padded at the edges, of one side per version.
 
 Large tensors stay where they are (mapped files); what is copied at a time is one block. All 1-D
-tensors are laid end to end in one sheet, the bundle, so that a bias does not cost a block each.
+tensors are laid end to end in one sheet, the bundle, so that a bias does not cost a block each. The
+bundle's last block ends with its last row where padding would weigh much in a small version.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -23,6 +24,11 @@ BLOCK_OVERHEAD = 400
 # Another side than the default is taken when it saves more than this part of the parameter bytes:
 # versions with equal sides share blocks.
 WORTHWHILE = 0.01
+
+# The bundle's last block, on a page of its own then, is not filled up where zeros would be more
+# than this part of the parameter bytes, and more than a page of PostgreSQL's.
+MUCH = 0.05
+PAGE_OF_DATABASE = 8192
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,19 @@ class Sheet:
     name: str
     array: Array  # [rows, cols]
     form: str
+    ends: bool = False  # the last row of blocks is as high as what is there, not padded
+
+    def block_rows(self, row: int, side: int) -> int:
+        """Return how high the blocks of block row `row` are."""
+        return min(side, self.array.shape[0] - row * side) if self.ends else side
+
+    def tile(self, row: int, col: int, side: int) -> memoryview:
+        """Copy block (`row`, `col`) of the grid, with zeros past the edge."""
+        return tile(self.array, row, col, side)[: self.block_bytes(row, side)]
+
+    def block_bytes(self, row: int, side: int) -> int:
+        """Return the bytes of a block of block row `row`."""
+        return self.block_rows(row, side) * side * self.array.itemsize
 
 
 def grid_shape(rows: int, cols: int, side: int) -> tuple[int, int]:
@@ -64,9 +83,10 @@ def choose_side(weights: Mapping[str, Weight]) -> int:
 def _cost(weights: Mapping[str, Weight], side: int) -> int:
     """Count the bytes of padding and of overhead with blocks of `side`."""
     vectors = [weight for weight in weights.values() if weight.array.ndim == 1]
-    elements = sum(vector.array.size for vector in vectors)
-    width = bundle_width(vectors)
+    elements, width = sum(vector.array.size for vector in vectors), bundle_width(vectors)
     cost = _waste((-(-elements // side), side), elements, side, width)
+    if ends_early(weights, side):
+        cost += BLOCK_OVERHEAD - _padding(vectors, side)  # on a page of its own
     for weight in weights.values():
         if weight.array.ndim == 2:
             cost += _waste(weight.shape, weight.array.size, side, weight.array.itemsize)
@@ -76,6 +96,19 @@ def _cost(weights: Mapping[str, Weight], side: int) -> int:
 def _waste(shape: tuple[int, ...], elements: int, side: int, width: int) -> int:
     blocks = prod(grid_shape(shape[0], shape[1], side))
     return (blocks * side * side - elements) * width + blocks * BLOCK_OVERHEAD
+
+
+def ends_early(weights: Mapping[str, Weight], side: int) -> bool:
+    """Tell whether rows of zeros at the end of the bundle are worth leaving out."""
+    vectors = [weight for weight in weights.values() if weight.array.ndim == 1]
+    parameter_bytes = sum(weight.array.nbytes for weight in weights.values())
+    return _padding(vectors, side) > max(PAGE_OF_DATABASE, MUCH * parameter_bytes)
+
+
+def _padding(vectors: Collection[Weight], side: int) -> int:
+    """Count the bytes of the rows of zeros that fill up the last block of the bundle."""
+    rows = -(-sum(vector.array.size for vector in vectors) // side)
+    return -rows % side * side * bundle_width(vectors)
 
 
 def bundle_form(vectors: Iterable[Weight]) -> str:
@@ -107,15 +140,15 @@ def sheets(weights: Mapping[str, Weight], side: int) -> list[Sheet]:
         if weights[name].array.ndim == 2
     ]
     vectors = [weights[name] for name in bundle_offsets(weights)]
-    return [*large, _bundle(vectors, side)] if vectors else large
+    return [*large, _bundle(vectors, side, ends_early(weights, side))] if vectors else large
 
 
-def _bundle(vectors: list[Weight], side: int) -> Sheet:
+def _bundle(vectors: list[Weight], side: int, ends: bool) -> Sheet:
     form = bundle_form(vectors)
     flat = np.concatenate([_as_form(vector, form) for vector in vectors])
     padded = np.zeros(-(-flat.size // side) * side, ELEMENTS[form])
     padded[: flat.size] = flat
-    return Sheet(BUNDLE, padded.reshape(-1, side), form)
+    return Sheet(BUNDLE, padded.reshape(-1, side), form, ends)
 
 
 def _as_form(vector: Weight, form: str) -> Array:

@@ -41,11 +41,8 @@ class Draft:
 
     def block_bytes(self, name: bytes) -> int:
         """Count the bytes of a block in its own format."""
-        return (
-            self.side
-            * self.side
-            * (4 if self._sheets[self.places[name][0][0]].form == "f32" else 2)
-        )
+        tensor, row, _ = self.places[name][0]
+        return self._sheets[tensor].block_bytes(row, self.side)
 
     def tensor_size(self, name: bytes) -> int:
         """Count the elements of the tensor that a block is part of."""

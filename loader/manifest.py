@@ -17,7 +17,6 @@ from pageformer.loader.cut import (
     choose_side,
     grid_shape,
     sheets,
-    tile,
 )
 from pageformer.udfs.blocks import block_hash
 from pageformer.udfs.config import Config
@@ -106,19 +105,19 @@ def cut_blocks(
     left = set(wanted)
     side = manifest.side
     for sheet in sheets(weights, side):
-        kind = Kind(sheet.form, side, side)
         for row, names in enumerate(manifest.tensors[sheet.name].grid or []):
+            kind = Kind(sheet.form, sheet.block_rows(row, side), side)
             for col, name in enumerate(names):
                 if name in left:
                     left.remove(name)
-                    yield kind, name, tile(sheet.array, row, col, side)
+                    yield kind, name, sheet.tile(row, col, side)
 
 
 def _grid(sheet: Sheet, side: int, advance: Callable[[int], None]) -> Grid:
     def name(row: int, col: int) -> bytes:
-        data = tile(sheet.array, row, col, side)
+        data = sheet.tile(row, col, side)
         advance(len(data))
-        return block_hash(sheet.form, side, side, data)
+        return block_hash(sheet.form, sheet.block_rows(row, side), side, data)
 
     rows, cols = grid_shape(sheet.array.shape[0], sheet.array.shape[1], side)
     return [[name(row, col) for col in range(cols)] for row in range(rows)]

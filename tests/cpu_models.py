@@ -18,5 +18,5 @@ def layout_of(checkpoint: Checkpoint) -> Layout:
     pages = {}
     for kind, name, data in cut_blocks(checkpoint.weights, manifest, set(manifest.block_names())):
         pages[name] = memoryview(np.ascontiguousarray(widen(data, kind.form)))
-    places = {name: Place(name, 0) for name in pages}
+    places = {name: Place(name, 0, len(page)) for name, page in pages.items()}
     return Layout(checkpoint.config, manifest.side, rows, places, pages)

@@ -111,6 +111,25 @@ def test_a_versions_hash_is_that_of_its_canonical_json() -> None:
     assert manifest.hash == hashlib.sha256(text.encode()).digest()
 
 
+def test_a_small_versions_bundle_is_not_filled_up_with_zeros() -> None:
+    held = weights(**{f"linear{n}": (64, 64) for n in range(8)}, bias=(1000,))
+    manifest = build(CONFIG, None, held)
+    assert manifest.side == 64
+    assert manifest.tensors["bundle"].shape == (16, 64)
+    [[name]] = manifest.tensors["bundle"].grid or []
+    data = counting(1000).tobytes() + bytes(24 * 4)
+    assert name == block_hash("f32", 16, 64, data)
+    cut = list(cut_blocks(held, manifest, set(manifest.block_names())))
+    assert cut[-1] == (Kind("f32", 16, 64), name, data)
+
+
+def test_a_large_versions_bundle_is_filled_up() -> None:
+    held = weights(word=(30720, 128), bias=(1000,))
+    manifest = build(CONFIG, None, held)
+    [[name]] = manifest.tensors["bundle"].grid or []
+    assert name == block_hash("f32", 128, 128, counting(1000).tobytes() + bytes(65536 - 4000))
+
+
 def test_equal_blocks_of_one_version_are_cut_once() -> None:
     held = {name: Weight(np.ones((128, 128), "<f4"), "f32") for name in ("a", "b")}
     manifest = build(CONFIG, None, held)

@@ -12,10 +12,11 @@ MAX_DISTANCE = 128  # MPNet: positions farther apart than this share the last bu
 
 
 class Place(NamedTuple):
-    """Say where a block lies: which page and which slot of it."""
+    """Say where a block lies: on which page, and which elements of it."""
 
     page: bytes
-    slot: int
+    start: int
+    elements: int
 
 
 class TensorRow(NamedTuple):

@@ -114,11 +114,9 @@ def viewed(layout: Layout, operators: Operators) -> dict[str, BlockMatrix]:
 def tiles(layout: Layout, operators: Operators) -> Callable[[bytes], Array]:
     """Return what views a block, by its name, in the pages of a layout."""
     arrays = {page: operators.page_array(view, page) for page, view in layout.pages.items()}
-    side = layout.side
-    area = side * side
 
     def tile(name: bytes) -> Array:
-        page, slot = layout.places[name]
-        return arrays[page][slot * area : (slot + 1) * area].reshape(side, side)
+        page, start, elements = layout.places[name]
+        return arrays[page][start : start + elements].reshape(-1, layout.side)
 
     return tile

@@ -71,7 +71,8 @@ from pageformer.tensor
 where version_id = $1::integer
 
 -- name: places
-select distinct on (p.block_hash) p.block_hash, p.page_hash, p.slot, g.format,
+select distinct on (p.block_hash) p.block_hash, p.page_hash, g.format,
+    p.slot * g.block_rows * g.block_cols as start, g.block_rows * g.block_cols as elements,
     pg_catalog.count(*) over (partition by p.page_hash) as used
 from pageformer.placement p
 join pageformer.page g on g.hash = p.page_hash

@@ -6,7 +6,7 @@ server and through a connection outside of it.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 from math import inf
@@ -56,7 +56,7 @@ class Version:
         self.config = Config.from_json(row["config"])
         self._tokenizer_json: bytes | None = row["tokenizer"]
         places = rows("places", id)
-        placed = {p["block_hash"]: Place(p["page_hash"], p["slot"]) for p in places}
+        placed = {row["block_hash"]: place_of(row) for row in places}
         tensors = [TensorRow(**tensor) for tensor in rows("tensors", id)]
         arrival.check(row, tensors, placed)
         self.pages = sorted({(row["page_hash"], row["format"]) for row in places})
@@ -68,7 +68,7 @@ class Version:
         self._held: list[Page] = []
         self._views: list[memoryview] = []
         self._until = inf  # when it is worth a try to open it otherwise
-        self._hold(page_bytes(places, row["block_side"]), compute)
+        self._hold(page_bytes(placed.values()), compute)
         backends.prepare(backend, cache.shared_memory)
         self._backend, self.compute = backend, compute
         self._layout = Layout(
@@ -168,12 +168,17 @@ class Version:
         self.cache.close([*self._held, *self._made])
 
 
-def page_bytes(places: Sequence[Mapping[str, Any]], side: int) -> int:
+def place_of(row: Mapping[str, Any]) -> Place:
+    """Return where a block lies, from a row of the query `places`."""
+    return Place(row["page_hash"], row["start"], row["elements"])
+
+
+def page_bytes(places: Iterable[Place]) -> int:
     """Count the bytes of a version's pages in float32, up to the last block of each."""
-    slots: dict[bytes, int] = {}
-    for place in places:
-        slots[place["page_hash"]] = max(slots.get(place["page_hash"], 0), place["slot"] + 1)
-    return sum(slots.values()) * side * side * 4
+    ends: dict[bytes, int] = {}
+    for page, start, elements in places:
+        ends[page] = max(ends.get(page, 0), start + elements)
+    return sum(ends.values()) * 4
 
 
 def read_page(rows: Rows, page: bytes) -> bytes:

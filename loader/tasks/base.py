@@ -26,7 +26,7 @@ from pageformer.udfs.layout import BUNDLE, Place, TensorRow
 from pageformer.udfs.page_cache import page_file
 from pageformer.udfs.page_cache.page_file import Page
 from pageformer.udfs.tasks.task import Shape
-from pageformer.udfs.version import read_blocks, read_page
+from pageformer.udfs.version import place_of, read_blocks, read_page
 
 VERSION = named_queries.read("pageformer.udfs", "queries.sql")
 OWN = named_queries.read("pageformer.loader.tasks", "queries.sql")
@@ -103,7 +103,7 @@ class Base:
     @cached_property
     def _places(self) -> dict[bytes, tuple[Place, str]]:
         return {
-            row["block_hash"]: (Place(row["page_hash"], row["slot"]), row["format"])
+            row["block_hash"]: (place_of(row), row["format"])
             for row in self._rows("places", self.id)
         }
 
@@ -113,9 +113,8 @@ class Base:
 
     def _block(self, name: bytes) -> Array:
         place, form = self._places[name]
-        area = self._side * self._side
-        start = place.slot * area
-        return self._page((place.page, form))[start : start + area].reshape(self._side, self._side)
+        elements = self._page((place.page, form))[place.start :][: place.elements]
+        return elements.reshape(-1, self._side)
 
     def _read_page(self, page: Page) -> Array:
         data = read_page(self._rows, page[0])

@@ -2,7 +2,8 @@
 
 Eight-byte cells: what the head says, then the state of the forecast, then a record per version.
 They are changed under a lock that the kernel takes from the dead; where it is not to be had at
-once, counts wait in their process. One that is killed in between leaves a wrong count at most.
+once, counts wait in their process. So do requests that follow each other within a millisecond: they
+are settled together. One that is killed in between leaves a wrong count at most.
 
     cell 0    bytes of pages in the folder, at most
     cell 1    when they were added up, in seconds
@@ -13,6 +14,7 @@ once, counts wait in their process. One that is killed in between leaves a wrong
 """
 
 import mmap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -29,6 +31,7 @@ RECORD = 4 + 3
 SIZE = 8 * (RECORDS + RECORD * VERSIONS)
 LOCK = 1 << 60  # beyond the locks of pages
 NOBODY = bytes(32)
+TOGETHER_SECONDS = 0.001
 
 
 class Standing(NamedTuple):
@@ -55,13 +58,15 @@ class Usage:
         self._memory: mmap.mmap | None = None
         self._waiting: list[tuple[bytes, bool, Counts]] = []
         self._slots: dict[bytes, int] = {}
+        self._settled_at = 0.0
 
     def count(self, version: bytes, counts: Counts, request: bool = False) -> None:
         """Count what became of a version's pages, and the request for them."""
         self._waiting.append((version, request, counts))
-        with self._locked() as locked:
-            while locked and self._waiting:
-                self._settle(*self._waiting.pop())
+        now = time.monotonic()
+        if not request or now > self._settled_at + TOGETHER_SECONDS:
+            self._settled_at = now
+            self._settle_waiting()
 
     def forget(self, version: bytes) -> None:
         """Forget a version that is gone: nobody is expected to want its pages."""
@@ -73,7 +78,7 @@ class Usage:
         """Return how much each version is wanted."""
         if not self._folder.has(NAME):  # nobody has counted yet
             return {}
-        self._map()
+        self._settle_waiting()
         forecast, records = self._forecast, bytes(self._cells[RECORDS:])
         versions = (records[start : start + 32] for start in range(0, len(records), 8 * RECORD))
         return {
@@ -84,7 +89,7 @@ class Usage:
 
     def counts(self, version: bytes) -> Counts:
         """Return what was counted for a version."""
-        self._map()
+        self._settle_waiting()
         slot = self._find(version)
         return Counts() if slot is None else Counts(*self._cells[self._record(slot)][4:])
 
@@ -118,6 +123,11 @@ class Usage:
             return
         with self._folder.lock(LOCK) as locked:
             yield locked
+
+    def _settle_waiting(self) -> None:
+        with self._locked() as locked:
+            while locked and self._waiting:
+                self._settle(*self._waiting.pop(0))
 
     def _settle(self, version: bytes, request: bool, counts: Counts) -> None:
         slot = self._find(version)
