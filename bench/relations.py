@@ -5,6 +5,7 @@ Each framework that is installed in build/bench runs as a process of its own, by
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -54,6 +55,7 @@ LARGE = {"layers": 24, "hidden": 1024, "wide": 4096}  # 1.2 GB
 MEGABYTE = 1e6
 
 Times = Callable[[int], list[float]]
+Cores = tuple[set[int], set[int]]  # of the client, and of its backend
 Connection = psycopg.Connection[Any]
 
 
@@ -102,7 +104,11 @@ def two_blocks(connection: Connection) -> Iterator[list[str]]:
     tensor = np.random.default_rng(1).standard_normal(SHAPE).tolist()
     [[size]] = connection.execute(files("bench").joinpath("version_bytes.sql").read_text())
     peers = {name: Peer(Path(name), tensor_peer.__file__) for name in MODULES if installed(name)}
-    ways = {call: prepared(connection, call, given, tensor) for call, given in CALLS_OF.items()}
+    ways = {
+        f"{call}{where}": prepared(connection, call, given, tensor, cores)
+        for call, given in CALLS_OF.items()
+        for where, cores in places()
+    }
     ways |= {name: peer.times for name, peer in peers.items()}
     for times in ways.values():
         times(10)
@@ -110,9 +116,9 @@ def two_blocks(connection: Connection) -> Iterator[list[str]]:
     sizes = {name: peer.versions[1] for name, peer in peers.items()}
     names = {name: peer.versions[0] for name, peer in peers.items()}
     for name, times in found.items():
-        told = names.get(name, f"`{name}`, a prepared statement")
+        told = names.get(name, f"`{name}")
         yield [told, timed(times), f"{sizes.get(name, size):,}", PUBLISHED.get(name, "")]
-    for name in PUBLISHED.keys() - found.keys():
+    for name in sorted(PUBLISHED.keys() - found.keys()):
         yield [name, "", "", PUBLISHED[name]]
     for peer in peers.values():
         peer.close()
@@ -124,17 +130,38 @@ def installed(framework: str) -> bool:
     return not subprocess.run(command, capture_output=True, check=False).returncode
 
 
-def prepared(connection: Connection, call: str, given: str, tensor: object) -> Times:
+def places() -> list[tuple[str, Cores]]:
+    """Name where a client and its backend may run: a core that sleeps takes a while to wake."""
+    cores = sorted(os.sched_getaffinity(0))
+    apart = ({cores[0]}, {cores[1]}) if len(cores) > 1 else ({cores[0]}, {cores[0]})
+    return [("` on the client's core", ({cores[0]}, {cores[0]})), ("` on another core", apart)]
+
+
+@contextmanager
+def placed(connection: Connection, cores: Cores) -> Iterator[None]:
+    """Keep this process and its backend to their cores until the end of a with block."""
+    processes = 0, connection.info.backend_pid
+    before = [os.sched_getaffinity(process) for process in processes]
+    try:
+        for process, chosen in zip(processes, cores, strict=True):
+            os.sched_setaffinity(process, chosen)
+        yield
+    finally:
+        for process, chosen in zip(processes, before, strict=True):
+            os.sched_setaffinity(process, chosen)
+
+
+def prepared(connection: Connection, call: str, given: str, tensor: object, cores: Cores) -> Times:
     """Return what times single calls of a prepared statement, until the answer is here.
 
     The client is libpq itself: a parameter in binary, already there, and a result in binary.
-    given: makes the parameter of a tensor.
+    given: makes the parameter of a tensor. cores: of the client, and of the backend.
     """
     with connection.cursor(binary=True) as cursor:
         cursor.execute(f"select {given}", [tensor])
         parameter = cursor.pgresult.get_value(0, 0) if cursor.pgresult else None
         kind = cursor.description[0].type_code if cursor.description else 0
-    libpq, name = connection.pgconn, call.encode()
+    libpq, name = connection.pgconn, f"{call} {cores}".encode()
     libpq.prepare(name, f"select pageformer.{call}($1, 'encoder')".encode(), [kind])
 
     def run() -> None:
@@ -142,7 +169,11 @@ def prepared(connection: Connection, call: str, given: str, tensor: object) -> T
         if result.status != ExecStatus.TUPLES_OK:
             raise RuntimeError(result.error_message.decode())
 
-    return lambda count: [seconds(run) for _ in range(count)]
+    def times(count: int) -> list[float]:
+        with placed(connection, cores):
+            return [seconds(run) for _ in range(count)]
+
+    return times
 
 
 def timed(times: list[float]) -> str:

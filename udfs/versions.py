@@ -8,8 +8,8 @@ import hashlib
 import json
 import os
 from collections import OrderedDict
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from pageformer.errors import DamagedPage, InvalidInput, MissingGrant, UnknownName
 from pageformer.udfs import spi
@@ -21,8 +21,7 @@ KEPT = 8  # versions that a connection keeps ready
 OWN_FORMATS = ("hex", "base64", "escape")  # of PostgreSQL's encode(bytea, format)
 
 
-@dataclass(frozen=True)
-class Resolved:
+class Resolved(NamedTuple):
     """Hold what a name means in this statement."""
 
     id: int

@@ -1,20 +1,22 @@
 -- What is loaded, for reading. In a view `current_user` is the caller, while its tables are read with
 -- the owner's rights: everybody sees the models that they may use, and no weight.
 
--- A dump may be restored where our roles do not exist: its superuser uses it all the same. Read by each
--- call, so roles are looked up by name and not joined.
+-- A dump may be restored where our roles do not exist: its superuser, who has every role, uses it all the
+-- same, as may those who run programs as the server. Read by each call, so roles are looked up by name and
+-- not joined.
 create or replace view pageformer.usable_model with (security_barrier) as
 select m.id, m.name, m.deployed_id, m.compute
 from pageformer.model m
-where pg_catalog.pg_has_role(current_user, pg_catalog.to_regrole('pageformer_reader'), 'usage')
+where pg_catalog.pg_has_role(current_user, coalesce(
+        pg_catalog.to_regrole('pageformer_reader'),
+        pg_catalog.to_regrole('pg_execute_server_program')), 'usage')
     or exists (
         select
         from pageformer.model_grant g
         where g.model_id = m.id
             and (g.role_name = 'public' or pg_catalog.pg_has_role(
                 current_user, pg_catalog.to_regrole(pg_catalog.quote_ident(g.role_name)), 'usage'))
-    )
-    or (select r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user);
+    );
 
 -- The owner's settings in one text: what a call reads beside the name that it resolves.
 create or replace view pageformer.settings_in_force as
