@@ -204,6 +204,12 @@ class CompiledEncoder:
         compute(job, [ids], pulse)
         return job.texts(dimensions or 0, bool(normalized))
 
+    def spent(self, sequences: Iterable[Sequence[int]]) -> dict[str, float]:
+        """Compute sequences, and return the seconds of each step, of all threads together."""
+        job = kernels.Job(self._encoder, self._threads)
+        compute(job, sequences, lambda: None)
+        return job.spent or {}
+
     def alone(self) -> "CompiledEncoder":
         """Return the same encoder, which computes in the caller's thread and wakes no others."""
         return CompiledEncoder(self._config, self._encoder, threads=1)

@@ -11,6 +11,7 @@ from pageformer.commands.columns import embed
 from pageformer.commands.demo import demo
 from pageformer.commands.models import deploy, drop, load, models, show, verify
 from pageformer.commands.plan import plan
+from pageformer.commands.profile import profile
 from pageformer.commands.project import init, revision
 from pageformer.commands.schema import extension, migrate, uninstall
 from pageformer.commands.serve import serve
@@ -30,7 +31,7 @@ COMMANDS: tuple[tuple[Callable[..., None], ...], ...] = (
     (up, down, status, dsn, psql),
     (doctor, migrate, extension, uninstall),
     (load, models, show, deploy, drop, verify),
-    (embed, plan, serve),
+    (embed, plan, serve, profile),
     (pack, diff, report),
     (init, revision),
     (demo,),

@@ -12,6 +12,12 @@ select model, version, case when deployed then 'yes' else '' end as deployed,
 from pageformer.model_versions
 order by model, loaded_at, version
 
+-- name: deployed_hash
+select v.hash
+from pageformer.model m
+join pageformer.version v on v.id = m.deployed_id
+where m.name = $1::text
+
 -- name: model_names
 select model from pageformer.models order by model
 

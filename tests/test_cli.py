@@ -51,7 +51,7 @@ def test_every_command_is_listed(run: Run) -> None:
     assert listed == [
         "up", "down", "status", "dsn", "psql", "doctor", "migrate", "extension",
         "uninstall", "load", "models", "show", "deploy", "drop", "verify", "embed", "plan", "serve",
-        "pack", "diff", "report", "init", "revision", "demo", "task",
+        "profile", "pack", "diff", "report", "init", "revision", "demo", "task",
     ]  # fmt: skip
 
 

@@ -102,9 +102,25 @@ def test_a_model_is_computed_as_it_is_set(database: str, minilm_dir: Path) -> No
             [[told]] = session.execute("select compute from pageformer.models")
             narrow = elements(session, encode)
             assert told == compute
+            [[told]] = session.execute("select computed_in from pageformer.models")
+            assert told == compute
             assert narrow != wide == fixed == elements(session, pinned)
             assert sum(a * b for a, b in zip(narrow, wide, strict=True)) > least
             with psycopg.connect(database, autocommit=True) as other:
                 assert elements(other, encode) == narrow
         with pytest.raises(psycopg.errors.InvalidParameterValue, match="compute is 'int4'"):
             session.execute("select pageformer.set_compute('minilm', 'int4')")
+
+
+def test_models_tell_what_auto_became_here(database: str, minilm_dir: Path) -> None:
+    from pageformer.cpu_backend import _kernels as kernels
+
+    query = "select compute, computed_in, pageformer.computed_here(model) from pageformer.models"
+    here = "bfloat16" if kernels.variants()[0] in ("amx", "avx512_bf16") else "float32"
+    with psycopg.connect(database, autocommit=True) as session:
+        load(session, str(minilm_dir), name="minilm")
+        assert session.execute(query).fetchall() == [("float32", "float32", here)]
+        session.execute("select pageformer.set_compute('minilm', 'auto')")
+        assert session.execute(query).fetchall() == [("auto", here, here)]
+        session.execute("update pageformer.setting set value = 'numpy' where name = 'backend'")
+        assert session.execute(query).fetchall() == [("auto", "float32", "float32")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pageformer.errors import ServerUnready
 from pageformer.udfs import threads
+from pageformer.udfs.config import Config
 from pageformer.udfs.encoding import Layers, LocalEncoder
 from pageformer.udfs.layout import Layout
 
@@ -110,6 +111,18 @@ def layers(setting: str, layout: Layout) -> Layers:
     with threads.kept_out():
         from pageformer.udfs.composed import ComposedLayers
     return ComposedLayers(model(setting, layout))
+
+
+def computed(setting: str, config: Config, compute: str) -> str:
+    """Tell in what a version is computed here whose setting is `compute`: what `auto` became."""
+    if compute != "auto":
+        return compute
+    if named(setting) == "cpu":
+        from pageformer.cpu_backend import compiled
+
+        if compiled.fits(config):
+            return compiled.chosen_compute(config, compute)
+    return "float32"
 
 
 def model(setting: str, layout: Layout, compute: str = "float32") -> "Model":

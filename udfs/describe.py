@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pageformer.udfs import spi, versions
+from pageformer.udfs import backends, spi, versions
 from pageformer.udfs.config import Config
 
 
@@ -25,6 +25,15 @@ def describe(model: str | None) -> list[tuple[str, str]]:
         ("source", row["source"]),
         *((name, settings[name]) for name in ("backend", "compute") if name in settings),
     ]
+
+
+@spi.boundary
+def computed_here(model: str | None) -> str:
+    """Return in what the deployed version is computed here where the setting is `auto`."""
+    resolved = versions.resolve(model)
+    [row] = spi.as_owner(lambda: spi.rows("version", resolved.id))
+    backend = spi.as_owner(versions.read_settings)["backend"]
+    return backends.computed(backend, Config.from_json(row["config"]), "auto")
 
 
 def of_config(config: Config) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__linux__)
+#include <malloc.h>
+#endif
+
 #include "deal.h"
 #include "job.h"
 
@@ -54,7 +58,6 @@ static void work_alone(struct job *job, int rank) {
             if (rank >= atomic_load(&job->members)) return;
             struct group *group = take(job);
             if (!group) return;
-            member->step = UINT32_MAX;
             if (!set_out(job, team, &job->spaces[rank], group, 1) ||
                 !make_scratch(member, job->encoder, group->longest)) {
                 job->failed = 1;
@@ -148,10 +151,8 @@ static int close_job(struct job *job) {
     const int size = multiplications(job->encoder, tokens) < WORTH_WAKING ? 1 : muster(job);
     if (size == 1) return 1;
     job->together = 1;
-    for (int rank = 0; rank < size; rank++) {
-        job->member[rank].step = UINT32_MAX;
+    for (int rank = 0; rank < size; rank++)
         if (!make_scratch(&job->member[rank], job->encoder, job->first->longest)) return 0;
-    }
     return set_out(job, &job->team[0], &job->spaces[0], job->first, size);
 }
 
@@ -167,7 +168,6 @@ static void finish_abandoned(struct job *job) {
 
 enum progress job_run(struct job *job) {
     if (!job->closed && !close_job(job)) return NO_MEMORY;
-    if (job->together) atomic_store(&job->team[0].arrived, 0);
     const int several = job->first && job->first->next;
     crew_call(&job->crew, job->together ? job->team[0].size : several ? muster(job) : 1);
     run(job, 0);
@@ -204,7 +204,15 @@ void job_copy(const struct job *job, float *to) {
     }
 }
 
+/* What a batch took goes back to the system: a connection may be idle for long. */
+static void give_memory_back(void) {
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
+}
+
 void job_end(struct job *job) {
+    const int several = job->first && job->first->next;
     job->ended = 1;
     if (job->crewed) crew_release(&job->crew);
     share_leave();
@@ -220,4 +228,5 @@ void job_end(struct job *job) {
     }
     pthread_mutex_destroy(&job->lock);
     free(job);
+    if (several) give_memory_back();
 }

@@ -34,8 +34,6 @@ struct workspace {
 };
 
 struct member {
-    uint32_t step;  /* of which it has done .. */
-    int unit;       /* .. its units before this one */
     float *scratch; /* for attention */
     size_t scratch_floats;
     int64_t spent[JOB_STEPS]; /* nanoseconds */
@@ -43,8 +41,9 @@ struct member {
 
 struct team {
     _Atomic uint32_t step;
-    _Atomic int arrived;
+    _Atomic int left; /* units of it that are not done */
     int size;
+    _Atomic uint64_t range[MOST_THREADS]; /* teams.c */
     struct group *group;
     struct workspace *space;
 };

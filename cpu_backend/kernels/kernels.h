@@ -107,6 +107,7 @@ struct variant {
     void (*prepare_segment)(const struct edited_product *, const struct linear_segment *);
     void (*end_rows)(const struct ending *, const struct end_edits *, int start, int count);
     size_t (*ending_scratch)(const struct bottleneck *);
+    double (*peak)(void);
 };
 
 extern const struct variant variant_amx, variant_avx512_bf16, variant_avx512_vnni, variant_avx512,

@@ -68,6 +68,13 @@ static PyObject *vector_text(PyObject *module, PyObject *floats) {
     return text;
 }
 
+static PyObject *peak(PyObject *module, PyObject *name) {
+    (void)module;
+    const char *text = PyUnicode_AsUTF8(name);
+    const struct variant *variant = text ? variant_named(text) : NULL;
+    return variant ? PyFloat_FromDouble(variant->peak()) : NULL;
+}
+
 static PyMethodDef methods[] = {
     {"variants", variants, METH_NOARGS, "Name the kernels that this machine can run, best first."},
     {"heed_postgres", heed_postgres, METH_NOARGS,
@@ -75,6 +82,7 @@ static PyMethodDef methods[] = {
     {"interrupt", interrupt, METH_O, "Stop, or go on: for processes that are no PostgreSQL."},
     {"share", share, METH_VARARGS, "Share `cores` out through the slots of a writable buffer."},
     {"panels", panels, METH_VARARGS, "Make panels of a Matrix, in a narrower form."},
+    {"peak", peak, METH_O, "Measure a core's float32 operations in a nanosecond."},
     {"vector_text", vector_text, METH_O, "Write float32 as pgvector reads it."},
     {"linear", linear, METH_VARARGS, "Compute a product into a buffer."},
     {"attention", attend, METH_VARARGS, "Compute attention into a buffer."},

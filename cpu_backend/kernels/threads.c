@@ -78,7 +78,7 @@ static void *work(void *argument) {
         crew->run(crew->what, rank);
         pthread_mutex_lock(&pool.lock);
         pool.working--;
-        if (!pool.working && !pool.due) pthread_cond_broadcast(&pool.idle);
+        if (!pool.working) pthread_cond_broadcast(&pool.idle);
     }
     return NULL;
 }
@@ -147,8 +147,10 @@ void crew_call(struct crew *crew, int members) {
 
 void crew_wait(struct crew *crew) {
     pthread_mutex_lock(&pool.lock);
-    if (pool.crew == crew)
-        while (pool.working || pool.due) pthread_cond_wait(&pool.idle, &pool.lock);
+    if (pool.crew == crew) {
+        pool.due = 0;
+        while (pool.working) pthread_cond_wait(&pool.idle, &pool.lock);
+    }
     pthread_mutex_unlock(&pool.lock);
 }
 

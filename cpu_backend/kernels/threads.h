@@ -33,7 +33,7 @@ int crew_size(struct crew *crew, int members);
 /* Call ranks 1 .. members - 1, of as many as crew_size gave. */
 void crew_call(struct crew *crew, int members);
 
-/* Wait until nobody is at work. */
+/* The caller has done its part: who has not begun need not begin; wait for the others. */
 void crew_wait(struct crew *crew);
 
 /* Nanoseconds of a clock that only goes forward. */

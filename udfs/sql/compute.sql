@@ -19,5 +19,14 @@ begin
 end
 $$;
 
+-- What `auto` became on this machine, for the view `models`.
+create or replace function pageformer.computed_here(model text) returns text
+language plpython3u stable parallel unsafe
+set search_path = pg_catalog, pageformer, pg_temp
+as $python$
+from pageformer.udfs import describe
+return describe.computed_here(model)
+$python$;
+
 revoke execute on function pageformer.set_compute(text, text) from public;
 grant execute on function pageformer.set_compute(text, text) to pageformer_admin;

@@ -55,7 +55,8 @@ select
     v.parameters,
     v.loaded_at,
     (select count(*) from pageformer.model_versions other where other.model = v.model) as versions,
-    m.compute
+    m.compute,
+    case m.compute when 'auto' then pageformer.computed_here(m.name) else m.compute end as computed_in
 from pageformer.model_versions v
 join pageformer.model m on m.name = v.model
 where v.deployed;
