@@ -42,7 +42,8 @@ sanitize: setup
 	    -o build/sanitize/pageformer/cpu_backend/_kernels.so
 	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize .venv/bin/pytest \
-	    tests/test_cpu_encoder.py tests/test_cpu_layers.py tests/test_cpu_text.py tests/test_operators.py $(PYTEST)
+	    tests/test_cpu_encoder.py tests/test_cpu_layers.py tests/test_cpu_panels.py tests/test_cpu_text.py \
+	    tests/test_operators.py $(PYTEST)
 
 # The peers and their libraries stand in an environment of their own.
 build/bench/installed: bench/requirements.txt

@@ -82,6 +82,7 @@ static PyMethodDef methods[] = {
     {"interrupt", interrupt, METH_O, "Stop, or go on: for processes that are no PostgreSQL."},
     {"share", share, METH_VARARGS, "Share `cores` out through the slots of a writable buffer."},
     {"panels", panels, METH_VARARGS, "Make panels of a Matrix, in a narrower form."},
+    {"panel_product", panel_product, METH_VARARGS, "Compute a product by panels into a buffer."},
     {"peak", peak, METH_O, "Measure a core's float32 operations in a nanosecond."},
     {"vector_text", vector_text, METH_O, "Write float32 as pgvector reads it."},
     {"linear", linear, METH_VARARGS, "Compute a product into a buffer."},

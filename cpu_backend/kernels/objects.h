@@ -43,6 +43,9 @@ int get_floats(PyObject *object, Py_buffer *buffer);
 /* panels(matrix, form), of bfloat16 or int8: panels.c. */
 PyObject *panels(PyObject *module, PyObject *arguments);
 
+/* One product by panels: panel_operator.c. */
+PyObject *panel_product(PyObject *module, PyObject *arguments);
+
 PyObject *text_of_vector(const float *x, int count);
 
 /* Single operators: operators.c. */
