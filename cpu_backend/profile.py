@@ -21,13 +21,23 @@ class Step(NamedTuple):
         return self.operations / self.seconds * 1e-9 if self.seconds else 0.0
 
 
+class Profile(NamedTuple):
+    """Hold the kernels' name, the GFLOP/s of a core's registers in float32, and the steps."""
+
+    kernels: str
+    peak: float
+    steps: list[Step]
+
+
 def profile(
     encoder: CompiledEncoder, config: Config, sequences: Sequence[Sequence[int]], rounds: int = 3
-) -> list[Step]:
-    """Encode sequences of token ids a few times, and return the steps of the fastest round."""
+) -> Profile:
+    """Encode sequences of token ids a few times, and tell the steps of the fastest round."""
+    best = kernels.variants()[0]
     spent = min((encoder.spent(sequences) for _ in range(rounds)), key=lambda s: sum(s.values()))
     counted = operations(config, [len(ids) for ids in sequences])
-    return [Step(name, seconds, counted.get(name, 0)) for name, seconds in spent.items() if seconds]
+    steps = [Step(name, time, counted.get(name, 0)) for name, time in spent.items() if time]
+    return Profile(best, kernels.peak(best), steps)
 
 
 def operations(config: Config, lengths: Sequence[int]) -> dict[str, int]:
@@ -46,8 +56,3 @@ def operations(config: Config, lengths: Sequence[int]) -> dict[str, int]:
         "down": oblong,
     }
     return {name: 2 * config.layers * count for name, count in products.items()}
-
-
-def peak() -> float:
-    """Measure the float32 operations that a core does in a nanosecond, on registers alone."""
-    return kernels.peak(kernels.variants()[0])

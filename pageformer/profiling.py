@@ -1,30 +1,20 @@
 """The steps of a version's pass, measured in this process on the pages that backends use."""
 
-from collections.abc import Sequence
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pageformer import client
-from pageformer.errors import InvalidInput, NotBuilt, UnknownName
+from pageformer.errors import InvalidInput, UnknownName
 from pageformer.scaling.text_encoder import open_version
+from pageformer.udfs import backends
 
 if TYPE_CHECKING:
-    from pageformer.cpu_backend.profile import Step
-
+    from pageformer.udfs.backends import Profile
 
 COMPUTE = ("float32", "bfloat16", "int8", "auto")
 
 
-class Measured(NamedTuple):
-    """Hold what a profile tells: precision, kernels, GFLOP/s of a core at its peak, and steps."""
-
-    compute: str
-    kernels: str
-    peak: float
-    steps: "Sequence[Step]"
-
-
-def measure(dsn: str | None, model: str, compute: str, tokens: int, texts: int) -> Measured:
+def measure(dsn: str | None, model: str, compute: str, tokens: int, texts: int) -> "Profile":
     """Encode texts of random tokens on one core, with the deployed version of a model.
 
     Raises InvalidInput, UnknownName, MissingGrant, and NotBuilt for a pass of single operators.
@@ -36,18 +26,7 @@ def measure(dsn: str | None, model: str, compute: str, tokens: int, texts: int) 
     if not found:
         raise UnknownName(f'there is no model "{model}"', hint="pageformer models")
     opened = open_version(client.choose_dsn(dsn), found[0]["hash"], compute, alone=True)
-    try:
-        from pageformer.cpu_backend import compiled, profile
-    except ImportError as error:
-        raise NotBuilt("there are no kernels here", hint="install with a C compiler") from error
-    encoder, config = opened.encoder, opened.version.config
-    if not isinstance(encoder, compiled.CompiledEncoder):
-        raise NotBuilt(
-            f"{model} is composed of single operators, whose time is not counted",
-            hint="pageformer profile tells of models that are compiled in one piece",
-        )
-    chance, length = Random(0), min(tokens, config.max_length)
+    config, chance = opened.version.config, Random(0)
+    length = min(tokens, config.max_length or tokens)
     ids = [[chance.randrange(config.vocabulary) for _ in range(length)] for _ in range(texts)]
-    steps = profile.profile(encoder, config, ids)
-    chosen = compiled.chosen_compute(config, compute)
-    return Measured(chosen, compiled.kernels.variants()[0], profile.peak(), steps)
+    return backends.profile(opened.encoder, config, ids)

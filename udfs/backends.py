@@ -1,19 +1,20 @@
 """Choose where arrays are computed, by name; a backend that is missing raises, never falls back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from mmap import mmap
 from typing import TYPE_CHECKING
 
-from pageformer.errors import ServerUnready
+from pageformer.errors import NotBuilt, ServerUnready
 from pageformer.udfs import threads
 from pageformer.udfs.config import Config
 from pageformer.udfs.encoding import Layers, LocalEncoder
 from pageformer.udfs.layout import Layout
 
 if TYPE_CHECKING:  # NumPy, which the compiled path does without
+    from pageformer.cpu_backend.profile import Profile as Profile
     from pageformer.udfs.model import Model
     from pageformer.udfs.operators import Operators
 
@@ -123,6 +124,22 @@ def computed(setting: str, config: Config, compute: str) -> str:
         if compiled.fits(config):
             return compiled.chosen_compute(config, compute)
     return "float32"
+
+
+def profile(encoder: LocalEncoder, config: Config, sequences: Sequence[Sequence[int]]) -> "Profile":
+    """Encode sequences, and tell how long each step took.
+
+    Raises NotBuilt for a version that is composed of single operators.
+    """
+    if find_spec(KERNELS):
+        from pageformer.cpu_backend import compiled, profile
+
+        if isinstance(encoder, compiled.CompiledEncoder):
+            return profile.profile(encoder, config, sequences)
+    raise NotBuilt(
+        "this model is composed of single operators here, whose time is not counted",
+        hint="models that are compiled in one piece are told of: see docs/families.md",
+    )
 
 
 def model(setting: str, layout: Layout, compute: str = "float32") -> "Model":

@@ -25,7 +25,7 @@ def profile(
 
     found = measure(dsn, model, compute, tokens, texts)
     whole = sum(step.seconds for step in found.steps)
-    print(f"{model} in {found.compute}, kernels {found.kernels}, {texts} texts of {tokens} tokens")
+    print(f"{model} in {compute}, kernels {found.kernels}, {texts} texts of {tokens} tokens")
     print(f"{texts / whole:,.0f} texts/s; peak of a core: {found.peak:.0f} GFLOP/s in float32")
     lines = []
     for step in found.steps:
