@@ -9,6 +9,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ KINDS = (
     "sentence-bfloat16",
 )
 TEXTS, BASE_TEXTS, SINGLES = 300, 30, 100
+SETTLED = 0.02  # seconds after which no thread of the other side computes any more
 Section = dict[str, Any]
 
 
@@ -93,8 +95,11 @@ def latency(ours: Ours, model: Path) -> Section:
 
 
 def single(ours: Ours, base: Peer, text: str) -> tuple[float, float]:
-    """Time one text: ours, the peer's."""
-    return seconds(lambda: ours.one(text)), base.encode([text])
+    """Time one text: ours, the peer's, whose threads go on to spin for the other's core."""
+    time.sleep(SETTLED)
+    mine = seconds(lambda: ours.one(text))
+    time.sleep(SETTLED)
+    return mine, base.encode([text])
 
 
 def measure(
