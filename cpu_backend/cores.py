@@ -4,13 +4,12 @@ import os
 from collections.abc import Callable
 from math import ceil
 from mmap import mmap
-from pathlib import Path
 
 from pageformer.cpu_backend import _kernels as kernels
 
 SLOTS = "at-work"  # a file of the page cache's folder; its layout is that of kernels/share.c
 BYTES = 64 * 1024  # 1024 processes
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
+QUOTA = "/sys/fs/cgroup/cpu.max"
 
 
 def share(shared_memory: Callable[[str, int], mmap]) -> None:
@@ -25,10 +24,11 @@ def usable() -> int:
     return max(1, min(allowed or 1, quota(QUOTA)))
 
 
-def quota(file: Path) -> int:
+def quota(file: str | os.PathLike[str]) -> int:
     """Read a control group's limit in cores; a large number when there is none."""
     try:
-        most, period = file.read_text().split()
+        with open(file, encoding="ascii") as told:
+            most, period = told.read().split()
     except (OSError, ValueError):
         return 1 << 16
     return 1 << 16 if most == "max" else ceil(int(most) / int(period))

@@ -4,7 +4,7 @@ All that can be wrong with the files is told here, by name, before anything is w
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def read(source: str | PathLike[str]) -> Checkpoint:
     config = described(config, pipeline, raw, tokenizer)
     tensors = weight_files(path if path.is_file() else pipeline.folder)
     if config.head and not pipeline.sparse and not family.has_head(tensors):
-        config = replace(config, head={})
+        config = config._replace(head={})
     weights = _weights(tensors, family, config, pipeline.steps)
     return Checkpoint(fspath(source), config, tokenizer, weights)
 

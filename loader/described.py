@@ -1,7 +1,5 @@
 """What a directory says beside its `config.json`, added to the config that its family made."""
 
-from dataclasses import replace
-
 from pageformer.errors import InvalidCheckpoint
 from pageformer.loader.image_file import read_image_settings
 from pageformer.loader.json_file import Json, read_object_if_present
@@ -21,8 +19,7 @@ def described(config: Config, pipeline: Pipeline, raw: Json, tokenizer: bytes | 
     """
     if not config.vocabulary and not config.image:
         return config
-    behind = replace(
-        config,
+    behind = config._replace(
         modules=[step.entry for step in pipeline.steps],
         normalized=pipeline.normalized,
         truncate_dim=pipeline.truncate_dim,
@@ -33,13 +30,12 @@ def described(config: Config, pipeline: Pipeline, raw: Json, tokenizer: bytes | 
     texts = _of_texts(behind, pipeline, raw)
     if not pipeline.late:
         return texts
-    return replace(texts, late=resolved(pipeline, texts, _usable(texts), tokenizer))
+    return texts._replace(late=resolved(pipeline, texts, _usable(texts), tokenizer))
 
 
 def _of_texts(config: Config, pipeline: Pipeline, raw: Json) -> Config:
     _refuse_generators(raw)
-    return replace(
-        config,
+    return config._replace(
         pooling=pipeline.pooling,
         include_prompt=pipeline.include_prompt,
         max_length=_max_length(config, pipeline),
@@ -52,7 +48,7 @@ def _of_images(config: Config, pipeline: Pipeline) -> Config:
     """Keep the class token, which ViTs are trained by, unless a Pooling says otherwise."""
     settings = read_image_settings(pipeline.folder, config.image)
     pooling = pipeline.pooling if pipeline.is_embedding else config.pooling
-    return replace(config, pooling=pooling, image={**config.image, **settings})
+    return config._replace(pooling=pooling, image={**config.image, **settings})
 
 
 def _head(config: Config, pipeline: Pipeline, raw: Json) -> Json:

@@ -1,7 +1,7 @@
 """Measure what a version loses: the callable that dedup asks whether a bound still holds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class Evaluation:
         self, config: Config, tokenizer: Tokenizer, head: Head | None, examples: Examples
     ) -> None:
         pooling = "cls" if head is not None and head.on_first_token else config.pooling
-        self._config = replace(config, pooling=pooling)
+        self._config = config._replace(pooling=pooling)
         self._head = head
         self._examples = examples
         flat = [prompted(config, text, Options()) for texts in examples.texts for text in texts]

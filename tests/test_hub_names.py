@@ -1,7 +1,6 @@
 """Checkpoints under the names that a model's own code on the hub gives are the same versions."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +75,7 @@ def edit(directory: Path, keys: dict[str, str], **changes: Any) -> None:
 
 
 def assert_equal(first: Checkpoint, second: Checkpoint) -> None:
-    assert replace(first.config, family="") == replace(second.config, family="")
+    assert first.config._replace(family="") == second.config._replace(family="")
     assert first.weights.keys() == second.weights.keys()
     for name, weight in first.weights.items():
         np.testing.assert_array_equal(weight.array, second.weights[name].array)

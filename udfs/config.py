@@ -6,15 +6,14 @@ out of the JSON at its default, so that versions keep their hashes.
 """
 
 import json
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-# Fields that the first release did not have, and among them those that change the forward pass.
-LATER = {"later": True, "in_pass": True}
+# Defaults, which all configs share and nobody changes.
+NO_ENTRIES: dict[str, Any] = {}
+NO_ITEMS: list[Any] = []
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """Describe an encoder: sizes, where norms stand, positions, and what is made of its output."""
 
     family: str
@@ -36,47 +35,47 @@ class Config:
     pooling: str = "mean"  # a mode of sentence-transformers, or several joined by +
     normalized: bool = False
     max_length: int = 0  # tokens, special ones included
-    prompts: dict[str, str] = field(default_factory=dict)
+    prompts: dict[str, str] = NO_ENTRIES
     default_prompt_name: str | None = None
 
     # What stands between pooling and `normalized`: dense, layer_norm and normalize, in order.
-    modules: list[dict[str, Any]] = field(default_factory=list, metadata=LATER)
+    modules: list[dict[str, Any]] = NO_ITEMS
     # False: a prompt's tokens are not pooled.
-    include_prompt: bool = field(default=True, metadata=LATER)
+    include_prompt: bool = True
     # Elements kept unless a call says how many; 0: all.
-    truncate_dim: int = field(default=0, metadata=LATER)
+    truncate_dim: int = 0
 
     # What stands on the encoder beside pooling: its task, layers, labels and scores; {}: nothing.
-    head: dict[str, Any] = field(default_factory=dict, metadata={"later": True})
+    head: dict[str, Any] = NO_ENTRIES
 
     # ColBERT: how long queries and documents are, what queries are filled with and tokens left out.
-    late: dict[str, Any] = field(default_factory=dict, metadata=LATER)
+    late: dict[str, Any] = NO_ENTRIES
 
     # What the families of later years changed; each default is what BERT does.
-    embedding_size: int = field(default=0, metadata=LATER)  # ALBERT: projected to hidden; 0: none
-    position_table: bool = field(default=True, metadata=LATER)
-    layer_order: list[int] = field(default_factory=list, metadata=LATER)  # ALBERT: shared layers
-    gated: bool = field(default=False, metadata=LATER)  # activation(gate(x)) * up(x) (GLU)
-    attention_bias: bool = field(default=True, metadata=LATER)
-    query_bias: bool = field(default=True, metadata=LATER)  # of query, key and value
-    up_bias: bool = field(default=True, metadata=LATER)  # of up and gate
-    down_bias: bool = field(default=True, metadata=LATER)
-    norm_bias: bool = field(default=True, metadata=LATER)
-    first_norm: bool = field(default=True, metadata=LATER)  # False: not before the first attention
-    final_norm: bool = field(default=False, metadata=LATER)
-    rotary_theta: float = field(default=0.0, metadata=LATER)  # base of rotary positions; 0: none
-    rotary_divisor: float = field(default=1.0, metadata=LATER)  # of their frequencies
-    local_layers: list[int] = field(default_factory=list, metadata=LATER)
-    local_theta: float = field(default=0.0, metadata=LATER)  # the base in local layers
-    window: int = field(default=0, metadata=LATER)  # tokens that see each other in local layers
-    alibi: bool = field(default=False, metadata=LATER)  # a bias that falls with distance
+    embedding_size: int = 0  # ALBERT: projected to hidden; 0: none
+    position_table: bool = True
+    layer_order: list[int] = NO_ITEMS  # ALBERT: shared layers
+    gated: bool = False  # activation(gate(x)) * up(x) (GLU)
+    attention_bias: bool = True
+    query_bias: bool = True  # of query, key and value
+    up_bias: bool = True  # of up and gate
+    down_bias: bool = True
+    norm_bias: bool = True
+    first_norm: bool = True  # False: not before the first attention
+    final_norm: bool = False
+    rotary_theta: float = 0.0  # base of rotary positions; 0: none
+    rotary_divisor: float = 1.0  # of their frequencies
+    local_layers: list[int] = NO_ITEMS
+    local_theta: float = 0.0  # the base in local layers
+    window: int = 0  # tokens that see each other in local layers
+    alibi: bool = False  # a bias that falls with distance
     # DeBERTa: half the rows of the relative embeddings, distances told apart exactly or at all.
-    relative_span: int = field(default=0, metadata=LATER)
-    relative_reach: int = field(default=0, metadata=LATER)  # 0: distances have no buckets
-    relative_norm: bool = field(default=False, metadata=LATER)
-    relative_terms: list[str] = field(default_factory=list, metadata=LATER)  # of c2p and p2c
+    relative_span: int = 0
+    relative_reach: int = 0  # 0: distances have no buckets
+    relative_norm: bool = False
+    relative_terms: list[str] = NO_ITEMS  # of c2p and p2c
     # ViT: sizes of image and patch, and how pixels become numbers (udfs/pixels.py); {}: takes text.
-    image: dict[str, Any] = field(default_factory=dict, metadata=LATER)
+    image: dict[str, Any] = NO_ENTRIES
 
     @property
     def stored_layers(self) -> int:
@@ -104,17 +103,15 @@ class Config:
         """Tell whether the pass is that of the first release, which whole-pass kernels know."""
         first = self.pooling in ("mean", "cls") and self.activation != "silu"
         return first and all(
-            getattr(self, f.name) == default_of(f)
-            for f in fields(self)
-            if f.metadata.get("in_pass")
+            getattr(self, name) == default_of(name) for name in LATER if name != "head"
         )
 
     def to_json(self) -> str:
         """Write canonical JSON: sorted keys, no spaces, so that equal configs have equal hashes."""
-        content = asdict(self)
-        for f in fields(self):
-            if f.metadata.get("later") and content[f.name] == default_of(f):
-                del content[f.name]
+        content = self._asdict()
+        for name in LATER:
+            if content[name] == default_of(name):
+                del content[name]
         if self.dimension != self.hidden:
             content["dimension"] = self.dimension  # for the views
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -127,6 +124,10 @@ class Config:
         return cls(**content)
 
 
-def default_of(f: Field[Any]) -> Any:
+# Fields that the first release did not have; all but `head` change the forward pass.
+LATER = Config._fields[Config._fields.index("modules") :]
+
+
+def default_of(name: str) -> Any:
     """Return the default of a field."""
-    return f.default if f.default_factory is MISSING else f.default_factory()
+    return Config._field_defaults[name]

@@ -4,8 +4,7 @@ Knows neither SQL nor a connection nor an array, so that the compiled path does 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pageformer.errors import InvalidInput, NotBuilt, UnknownName
 from pageformer.udfs.block_value import Buffer
@@ -66,8 +65,7 @@ class LocalEncoder(Encoder, Protocol):
         """Return the same encoder, which computes in the caller's thread and wakes no others."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """Hold the options that every encoding function takes, as the user gave them."""
 
     prompt: str | None = None

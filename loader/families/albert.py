@@ -1,7 +1,6 @@
 """ALBERT (Lan et al., 2020): narrow embeddings, and layers that share their weights."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from pageformer.loader.families import bert
@@ -44,7 +43,7 @@ def config(raw: Mapping[str, Any]) -> Config:
         raise read.refused("num_hidden_groups", groups, f"at most {plain.layers}, the layers")
     read.choice(raw, "inner_group_num", 1)
     order = [int(i / (plain.layers / groups)) for i in range(plain.layers)]
-    return replace(plain, family="albert", embedding_size=width, layer_order=order)
+    return plain._replace(family="albert", embedding_size=width, layer_order=order)
 
 
 ALBERT = Family(("albert",), RULES, config, prefixes=("albert.",), ignored=IGNORED)

@@ -1,7 +1,6 @@
 """DeBERTa v2 and v3 (He et al., 2021): attention to content and to distances apart."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from pageformer.loader.families import bert
@@ -44,8 +43,7 @@ def config(raw: Mapping[str, Any]) -> Config:
     reach = read.integer(raw, "max_relative_positions", -1, minimum=-1)
     reach = reach if reach > 0 else plain.positions
     normed = str(raw.get("norm_rel_ebd", "none")).lower().split("|")
-    return replace(
-        plain,
+    return plain._replace(
         family="deberta-v2",
         token_types=read.integer(raw, "type_vocab_size", 0, minimum=0),
         position_table=read.flag(raw, "position_biased_input", True),

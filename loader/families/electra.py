@@ -1,7 +1,6 @@
 """ELECTRA (Clark et al., 2020): BERT whose embeddings may be narrower than its layers."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from pageformer.loader.families import bert
@@ -19,7 +18,7 @@ def config(raw: Mapping[str, Any]) -> Config:
     width = read.integer(raw, "embedding_size", 128)
     plain = bert.config({**DEFAULTS, **raw, "embedding_size": None})
     projected = 0 if width == plain.hidden else width
-    return replace(plain, family="electra", embedding_size=projected)
+    return plain._replace(family="electra", embedding_size=projected)
 
 
 ELECTRA = Family(("electra",), RULES, config, prefixes=("electra.",), ignored=IGNORED)

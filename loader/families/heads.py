@@ -122,7 +122,7 @@ def with_head(family: Family, raw: Mapping[str, Any], config: Config) -> tuple[F
     content = head_content(task, raw, config, read_labels(raw))
     rules = (*family.rules, *head_rules(head))
     others = (*family.other_rules, *head_rules(head)) if family.other_rules else ()
-    return replace(family, rules=rules, other_rules=others), replace(config, head=content)
+    return replace(family, rules=rules, other_rules=others), config._replace(head=content)
 
 
 def head_content(

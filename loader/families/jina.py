@@ -4,7 +4,6 @@ Saved by the model's own code as `bert`, with `position_embedding_type` "alibi".
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from pageformer.loader.families import bert
@@ -32,8 +31,7 @@ def config(raw: Mapping[str, Any]) -> Config:
     if kind not in ACTIVATIONS:
         raise read.refused("feed_forward_type", kind, " or ".join(map(repr, ACTIVATIONS)))
     seen_to = {"position_embedding_type": None, "auto_map": None, "hidden_act": ACTIVATIONS[kind]}
-    return replace(
-        bert.config({**raw, **seen_to}),
+    return bert.config({**raw, **seen_to})._replace(
         family="jina-bert",
         position_table=False,
         alibi=True,

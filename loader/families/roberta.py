@@ -5,7 +5,6 @@ token, also for one that stands in the text as a literal `<pad>`, which takes pa
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from pageformer.loader.families import bert
@@ -21,7 +20,7 @@ def config(raw: Mapping[str, Any]) -> Config:
     defaults = {"vocab_size": 50265} if raw.get("model_type") == "roberta" else {}
     plain = bert.config({**defaults, **raw})
     padding_id = read.padding_id(raw, 1, plain.positions)
-    return replace(plain, family=str(raw["model_type"]), padding_id=padding_id)
+    return plain._replace(family=str(raw["model_type"]), padding_id=padding_id)
 
 
 ROBERTA = Family(

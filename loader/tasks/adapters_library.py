@@ -5,7 +5,6 @@ them, LoRA, DoRA and IA3; heads stand beside, in `head_config.json` and `model_h
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def read(directory: Path, base: Base, wishes: Wishes) -> Task:
     architecture = settings.choice("architecture", *READERS)
     edits = Edits(base)
     head = wished(flexible_head.read(directory, base, wishes, edits), wishes)
-    modules = Modules(replace(base.config, head=head or base.config.head))
+    modules = Modules(base.config._replace(head=head or base.config.head))
     name = str(outer.values.get("name"))
     method = Method(settings, name, Saved.read(directory / WEIGHTS, PICKLED), modules, edits)
     places = READERS[architecture](method)

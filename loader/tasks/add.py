@@ -64,7 +64,7 @@ def read(source: Source, base: Base) -> Task:
     else:
         directory = Path(source.path)
         task = _reader(directory)(directory, base, source.wishes)
-    config = replace(base.config, head=task.config.head or base.config.head)
+    config = base.config._replace(head=task.config.head or base.config.head)
     shapes = {name: array.shape for name, array in task.arrays.items()}
     check(task.config, expected_shapes(config), shapes)
     return task

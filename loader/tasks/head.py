@@ -1,7 +1,7 @@
 """The head that a task brings: the layers that it saved, the rest from the version or its files."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def family_head(
         return {}
     labels = len(saved[last]()[0])
     content = described(base, task, labels, raw, wishes)
-    shapes = expected_shapes(replace(base.config, head=content))
+    shapes = expected_shapes(base.config._replace(head=content))
     rules = [rule for rule in head_rules(head) if rule.name in shapes]
     for rule in rules:
         found = saved.get(rule.pattern)

@@ -6,7 +6,7 @@ Each is checked to be just that, and it is told how far from the version it is.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -85,11 +85,11 @@ def _check_same_model(tuned: Checkpoint, base: Base) -> None:
     """Raise InvalidTask for another architecture, or other modules behind pooling."""
     behind = {n: w for n, w in tuned.weights.items() if n.startswith("module.")}
     around = AROUND if not behind else tuple(name for name in AROUND if name != "modules")
-    for f in fields(Config):
-        ours, theirs = getattr(base.config, f.name), getattr(tuned.config, f.name)
-        if f.name not in around and ours != theirs:
+    for name in Config._fields:
+        ours, theirs = getattr(base.config, name), getattr(tuned.config, name)
+        if name not in around and ours != theirs:
             raise InvalidTask(
-                f"the checkpoint has {f.name} = {theirs!r}, and {base.model}@{base.label} has "
+                f"the checkpoint has {name} = {theirs!r}, and {base.model}@{base.label} has "
                 f"{ours!r}",
                 hint="Name the version that the checkpoint was fine-tuned from.",
             )

@@ -56,7 +56,7 @@ def read(directory: Path, base: Base, wishes: Wishes) -> Task:
     raw = read_object_if_present(directory / "config.json")
     edits = Edits(base)
     head = _head(settings, base, replace(saved, tensors=tensors), raw, wishes, edits)
-    modules = Modules(replace(base.config, head=head or base.config.head))
+    modules = Modules(base.config._replace(head=head or base.config.head))
     tuned = Tuned(settings, Saved(WEIGHTS, tensors), modules, edits, COMMON)
     first_position = READERS[kind](tuned)
     _replace(tuned.left, modules, edits, bool(head))

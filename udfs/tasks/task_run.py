@@ -74,7 +74,7 @@ class Task:
         every = {s: [Term(0, EVERY_ROW, e)] for s, e in self.edits.items() if s.startswith("head.")}
         return replace(
             self.model,
-            config=replace(self.model.config, head=self.head),
+            config=self.model.config._replace(head=self.head),
             matrices=extended(
                 self.model.matrices, {n: blocks(make, a) for n, a in matrices.items()}
             ),
