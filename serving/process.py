@@ -98,7 +98,7 @@ class Process:
         texts = self._cache.get(request.name)
         if texts is not None:
             self._counts.found(request)
-            body = wire.write_answered(wire.Answered(texts, True))
+            body = wire.write_answered(wire.Answered(texts, wire.ALWAYS))
             request.asker.answered(request, wire.VECTORS, body)
             return
         self._shelf.want(request)
@@ -110,7 +110,6 @@ class Process:
 
     def eased(self) -> None:
         """Read on where reading stopped because too many requests waited."""
-        self._counts.sent()
         if self._was_full and len(self._room) < MOST_WAITING // 2:
             self._was_full = False
             for client in list(self._clients):

@@ -17,7 +17,6 @@ from pageformer.serving.database import (
     open_task,
     open_version,
 )
-from pageformer.serving.statistics import LATELY
 from pageformer.serving.timings import Timings, measure
 from pageformer.udfs import threads
 from pageformer.udfs.encoding import LocalEncoder
@@ -31,6 +30,7 @@ with threads.kept_out():
 if TYPE_CHECKING:  # it holds what stands here
     from pageformer.serving.waiting import Request
 
+LATELY = 0.05  # the weight of the last request in an average
 Key = tuple[bytes, str]  # hash of the version, compute
 Order = tuple[Key, bytes]  # with the hash of a task
 
@@ -52,14 +52,15 @@ class Held:
         with self.lock:
             return self.version.is_sound()
 
-    def pays(self, requests: int, overhead: float) -> bool:
-        """Tell whether texts are cheaper here than in their backends, as batches are lately.
-
-        requests: of the last batch. overhead: seconds that asking and answering take.
-        """
+    def computed(self, requests: int) -> None:
+        """Remember that so many requests were computed together."""
         for _ in range(requests):
             self.together += LATELY * (requests - self.together)
-        return self.timings.saves(self.together) > overhead
+
+    @property
+    def pays_up_to(self) -> int:
+        """Return the length up to which texts are cheaper here than in their backends."""
+        return self.timings.pays_up_to(self.together)
 
     def task(self, hash: bytes) -> Task | None:
         """Return a task that is ready."""

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 # Upper bounds of the queue times that are told apart, in seconds.
 BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, float("inf"))
 
-MOST_OVERHEAD = 1e-3
-LATELY = 0.05  # the weight of the last one in an average
-
 
 @dataclass
 class Count:
@@ -51,14 +48,6 @@ class Statistics:
         self.since = time.time()
         self._lock = threading.Lock()
         self._counts: dict[Key, Count] = {}
-        self._sent_at = time.thread_time()
-        self.overhead = 1e-4  # a processor's seconds for reading a request and writing its answer
-
-    def sent(self) -> None:
-        """Count an answer that was sent; called by the thread that reads and writes."""
-        before, self._sent_at = self._sent_at, time.thread_time()
-        took = min(self._sent_at - before, MOST_OVERHEAD)  # it may have done something else between
-        self.overhead += LATELY * (took - self.overhead)
 
     def computed(self, batch: "Batch", begun: float, ended: float) -> None:
         """Count a batch that was computed."""

@@ -6,13 +6,15 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from pageformer.udfs import threads
 
 LENGTHS = (4, 8, 16, 32, 64, 128, 256)
 TOGETHER = 256  # tokens
 ENOUGH = 1.0  # seconds that measuring may take
+ASKING = 0.4e-3  # seconds of processors that asking takes of both ends, by bench/serving.py
 
 Run = Callable[[Sequence[Sequence[int]]], object]  # encodes sequences in the caller's thread alone
 Measured = tuple[int, int, float]  # tokens, the longest sequence, seconds
@@ -25,17 +27,19 @@ class Timings:
     fixed: float = 12e-6
     token: float = 1e-6
     attention: float = 0.0
+    savings: tuple[tuple[int, float], ...] = ()  # length, seconds that much company saves a text
 
     def cost(self, tokens: int, longest: int) -> float:
         """Tell the seconds that a batch of so many tokens takes."""
         return self.fixed + tokens * (self.token + self.attention * longest)
 
-    def saves(self, together: float) -> float:
-        """Tell the seconds that a request saves which is computed with others.
+    def pays_up_to(self, together: float) -> int:
+        """Return the length up to which a text costs less here, asking counted, than by itself.
 
-        together: requests of its batch, itself counted.
+        together: requests that one of them is computed with, itself counted.
         """
-        return self.fixed * (1 - 1 / together)
+        paying = takewhile(lambda saving: saving[1] * (1 - 1 / together) > ASKING, self.savings)
+        return max((length for length, _ in paying), default=0)
 
 
 def measure(run: Run, longest: int, vocabulary: int, clock: Callable[[], float]) -> Timings:
@@ -56,10 +60,18 @@ def measure(run: Run, longest: int, vocabulary: int, clock: Callable[[], float])
     for length in LENGTHS:
         if measured and (length > longest > 0 or clock() - begun > ENOUGH):
             break
-        for count in {1, TOGETHER // length}:
+        for count in (1, TOGETHER // length):
             batch = [sequence[:length]] * count
             measured.append((length * count, length, min(seconds(batch) for _ in range(2))))
-    return fit(measured)
+    return replace(fit(measured), savings=savings(measured))
+
+
+def savings(measured: Sequence[Measured]) -> tuple[tuple[int, float], ...]:
+    """Tell for each length what a text costs less in the largest batch than alone."""
+    by_length: dict[int, list[float]] = {}
+    for tokens, length, seconds in measured:
+        by_length.setdefault(length, []).append(seconds * length / tokens)
+    return tuple((length, each[0] - each[-1]) for length, each in by_length.items())
 
 
 def fit(measured: Sequence[Measured]) -> Timings:
@@ -76,4 +88,5 @@ def fit(measured: Sequence[Measured]) -> Timings:
             found[used] = solved
             break
         used.pop(int(solved.argmin()))
-    return Timings(*found.tolist())
+    fixed, token, attention = found.tolist()
+    return Timings(fixed, token, attention)

@@ -18,8 +18,6 @@ from pageformer.udfs.executors.wire import Answered, Asked
 with threads.kept_out():
     from pageformer.udfs.composed import ComposedEncoder
 
-ASKING = 4  # times what reading and writing cost here: the worker's part, and a backend's
-
 Renew = Callable[[Held, list[Request]], None]
 
 
@@ -72,10 +70,11 @@ class Workers:
             self._deliver(batch, found)
 
     def _deliver(self, batch: Batch, found: Sequence[list[str]]) -> None:
-        pays = batch.held.pays(len(batch.requests), ASKING * self._statistics.overhead)
+        batch.held.computed(len(batch.requests))
+        pays_up_to = wire.ALWAYS if self._cache.on else batch.held.pays_up_to
         for request, texts in zip(batch.requests, found, strict=True):
             self._cache.put(request.name, texts)
-            body = wire.write_answered(Answered(texts, pays or self._cache.on))
+            body = wire.write_answered(Answered(texts, pays_up_to))
             request.asker.answered(request, wire.VECTORS, body)
 
     def _fail(self, batch: Batch, reason: str) -> None:

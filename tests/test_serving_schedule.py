@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pageformer.serving import timings
 from pageformer.serving.response_cache import OVERHEAD, ResponseCache
 from pageformer.serving.schedule import POLICIES, Plan, Size, by_cost
-from pageformer.serving.timings import Timings
+from pageformer.serving.timings import ASKING, Timings
 from pageformer.udfs.executors.wire import Asked
 
 SIZES = st.lists(
@@ -84,6 +84,7 @@ def test_measured_costs_are_those_of_the_batches() -> None:
     found = timings.measure(run, 512, 1000, lambda: clock[0])
     for tokens, longest in ((3, 3), (100, 20), (512, 512)):
         assert found.cost(tokens, longest) == pytest.approx(true.cost(tokens, longest), rel=1e-3)
+    assert found.savings[0][1] == pytest.approx(true.fixed * (1 - 4 / 256))
 
 
 def test_the_response_cache_keeps_to_its_bytes_and_forgets_the_least_used() -> None:
@@ -97,7 +98,7 @@ def test_the_response_cache_keeps_to_its_bytes_and_forgets_the_least_used() -> N
     assert ResponseCache(0).key(Asked(bytes(32), "auto", "vectors", None, None, 0, ())) is None
 
 
-def test_company_saves_a_share_of_what_a_batch_costs_by_itself() -> None:
-    timings = Timings(fixed=1e-3, token=1e-4)
-    assert timings.saves(together=1) == 0
-    assert timings.saves(together=4) == pytest.approx(0.75e-3)
+def test_asking_pays_up_to_the_length_whose_saving_company_makes_worth_it() -> None:
+    some = Timings(savings=((4, 3 * ASKING), (8, 1.5 * ASKING), (16, 0.5 * ASKING), (32, ASKING)))
+    assert [some.pays_up_to(together) for together in (1, 2, 100)] == [0, 4, 8]
+    assert Timings().pays_up_to(together=100) == 0

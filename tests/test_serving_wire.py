@@ -38,8 +38,8 @@ def test_a_question_is_these_bytes() -> None:
 
 
 def test_an_answer_is_these_bytes() -> None:
-    assert wire.write_answered(Answered(["[1,2]", "[3]"], True)) == (
-        b"\x01\x00\x00\x00\x02\x00\x00\x00\x05\x00\x00\x00\x03\x00\x00\x00[1,2][3]"
+    assert wire.write_answered(Answered(["[1,2]", "[3]"], 40)) == (
+        b"\x28\x00\x00\x00\x02\x00\x00\x00\x05\x00\x00\x00\x03\x00\x00\x00[1,2][3]"
     )
 
 
@@ -48,9 +48,9 @@ def test_a_question_is_read_as_it_was_written(asked: Asked) -> None:
     assert wire.read_asked(wire.write_asked(asked)) == asked
 
 
-@given(st.lists(st.text()), st.booleans())
-def test_an_answer_is_read_as_it_was_written(texts: list[str], pays: bool) -> None:
-    answered = Answered(texts, pays)
+@given(st.lists(st.text()), NUMBERS)
+def test_an_answer_is_read_as_it_was_written(texts: list[str], pays_up_to: int) -> None:
+    answered = Answered(texts, pays_up_to)
     assert wire.read_answered(wire.write_answered(answered)) == answered
 
 

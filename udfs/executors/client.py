@@ -60,7 +60,7 @@ class Line:
     def __init__(self, folder: PrivateFolder, name: str, pulse: Callable[[], None]) -> None:
         self._pulse = pulse
         self._number = 0
-        self.pays: dict[tuple[bytes, str], bool] = {}  # by version and compute, once told
+        self.pays_up_to: dict[tuple[bytes, str], int] = {}  # by version and compute, once told
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._connect(folder, name)

@@ -13,7 +13,7 @@ from pageformer.udfs.executors.wire import NO_TASK, Asked
 from pageformer.udfs.versions import Resolved
 
 TOGETHER = 256  # tokens in one question
-PERIOD, WINDOW = 1.0, 0.1  # seconds: in each period, all look for so long whether it pays
+PERIOD, WINDOW = 4.0, 0.1  # seconds: in each period, all look for so long whether it pays
 RETRY_SECONDS = 0.25  # a process that was not there is looked for again after this long
 
 Questions = Iterable[Asked]
@@ -61,7 +61,7 @@ class ServedEncoder:
             every = chain(given, rest)
             return self._local().vectors(every, dimensions, normalized, pulse, skip)
 
-        alone = isinstance(sequences, list) and len(sequences) == 1
+        alone = len(sequences[0]) if isinstance(sequences, list) and len(sequences) == 1 else None
         return self._answer(asked(), here, alone)
 
     def states(
@@ -74,9 +74,9 @@ class ServedEncoder:
 
         task = self._tasks[0] if self._tasks else NO_TASK
         asked = Asked(*self._key, "states", dimensions, bool(normalized), 0, (ids,), task)
-        return self._answer([asked], here, alone=True)
+        return self._answer([asked], here, len(ids))
 
-    def _answer(self, asked: Questions, here: Here, alone: bool) -> list[str]:
+    def _answer(self, asked: Questions, here: Here, alone: int | None) -> list[str]:
         if self._required:
             return self._required_answer(asked)
         line = open_line()
@@ -84,7 +84,7 @@ class ServedEncoder:
             return here()
         if line.greeting["backend"] == "gpu":
             return self._ask_or(line, asked, here)
-        if not alone or not self._pays(line):
+        if alone is None or not self._pays(line, alone):
             return here()
         return self._ask_or(line, asked, here)
 
@@ -114,16 +114,17 @@ class ServedEncoder:
     def _ask(self, line: Line, asked: Questions) -> list[str]:
         answers = line.answers(asked)
         if answers:
-            line.pays[self._key] = answers[-1].pays
+            line.pays_up_to[self._key] = answers[-1].pays_up_to
         return [text for answer in answers for text in answer.texts]
 
-    def _pays(self, line: Line) -> bool:
+    def _pays(self, line: Line, length: int) -> bool:
         """Tell whether a single text is cheaper in the process, on the same cores.
 
-        It is while many ask, as the last answer told. All connections look again at the same time,
-        to meet the company that they would have.
+        It is while many ask, up to a length, as the last answer told. All connections look again at
+        the same time, to meet the company that they would have.
         """
-        return line.pays.get(self._key, True) or time.monotonic() % PERIOD < WINDOW
+        looks_again = time.monotonic() % PERIOD < WINDOW
+        return looks_again or length <= line.pays_up_to.get(self._key, length)
 
 
 def kept(sequences: Iterator[Sequence[int]], given: list[Sequence[int]]) -> Iterator[Sequence[int]]:

@@ -9,7 +9,7 @@ Every frame is a header and a body. Numbers are little-endian.
             4  bytes of the body                5  UNKNOWN     answers: no such version committed
                                                 6  STATISTICS  asks with nothing, answers in JSON
 
-    ENCODE  32  hash of the version                         VECTORS  4  whether asking pays: 1 or 0
+    ENCODE  32  hash of the version                         VECTORS  4  tokens up to which it pays
             32  hash of the task, zeros: none                        4  texts
              1  compute, of COMPUTES                                 4  bytes, of each text
              1  what: 0 vectors, 1 states                               the texts, as pgvector reads
@@ -48,6 +48,7 @@ COMPUTES = ("float32", "bfloat16", "auto", "int8")
 WHATS = ("vectors", "states")
 NORMALIZED = (False, True, None)
 NO_TASK = bytes(32)
+ALWAYS = (1 << 32) - 1  # tokens: asking pays whatever the length
 ANY_TASK = b"\xff" * 32
 
 
@@ -96,10 +97,10 @@ class Asked:
 
 
 class Answered(NamedTuple):
-    """Hold an answer: the texts of vectors, and whether single texts are cheaper so."""
+    """Hold an answer: the texts of vectors, and up to which length asking pays."""
 
     texts: list[str]
-    pays: bool
+    pays_up_to: int
 
 
 def frame(kind: int, number: int, body: bytes = b"") -> bytes:
@@ -163,7 +164,7 @@ def read_asked(body: bytes) -> Asked:
 def write_answered(answered: Answered) -> bytes:
     """Write the body of VECTORS."""
     texts = [text.encode() for text in answered.texts]
-    head = ANSWERED.pack(answered.pays, len(texts))
+    head = ANSWERED.pack(answered.pays_up_to, len(texts))
     return b"".join([head, _write_numbers([*map(len, texts)]), *texts])
 
 
@@ -171,7 +172,7 @@ def read_answered(body: bytes) -> Answered:
     """Read the body of VECTORS; raise Garbled when it is not one."""
     if len(body) < ANSWERED.size:
         raise Garbled(f"{len(body)} bytes are no answer")
-    pays, count = ANSWERED.unpack_from(body)
+    pays_up_to, count = ANSWERED.unpack_from(body)
     at = ANSWERED.size + 4 * count
     if at > len(body):
         raise Garbled(f"an answer of {len(body)} bytes cannot have {count} texts")
@@ -182,7 +183,7 @@ def read_answered(body: bytes) -> Answered:
     for length in lengths:
         texts.append(body[at : at + length].decode())
         at += length
-    return Answered(texts, bool(pays))
+    return Answered(texts, pays_up_to)
 
 
 def _pick(names: Sequence[Name], code: int) -> Name:
