@@ -14,9 +14,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,21 +25,15 @@ from typing import Any
 from bench.conditions import processor
 from bench.load import QUERY, Crowd, crowd
 from bench.server import Server, server
+from bench.serving_page import CONNECTIONS, EXECUTORS, LATENCIES, LOADS, POLICIES, ROUNDS, page
 from bench.texts import descriptions, fortunes
 from pageformer.installed_server import server_account
 
 KEPT = Path(__file__).parents[1] / "build" / "bench" / "serving.json"
 RESULTS = Path(__file__).parent / "results" / "serving.md"
-CONNECTIONS = (1, 4, 16, 64)
-ROUNDS = 2  # of each executor, by turns
-EXECUTORS = ("backend", "serve", "auto")
-POLICIES = ("none", "fixed", "tokens", "cost")
-LATENCIES = ("fortunes", "5 to 500 tokens")  # lengths that schedulers are compared by
-LOADS = (0.25, 0.5, 0.75, 0.9)  # of what 16 connections reach
 LONGER = 3  # times the seconds of a cell, for a cell of latencies
 RESTARTS = 5
 SETTLED = 2.0  # seconds after which a process has measured what batches cost
-BOUND = 5  # times the median of a lone connection: the p99 that a rate must keep
 
 Cell = dict[str, Any]
 Measure = Callable[[], Cell]
@@ -48,24 +43,24 @@ class Cells:
     """Remember what was measured, by name."""
 
     def __init__(self, fresh: bool, minutes: float) -> None:
-        self._found = json.loads(KEPT.read_text()) if KEPT.exists() and not fresh else {}
+        self.found = json.loads(KEPT.read_text()) if KEPT.exists() and not fresh else {}
         self._until = time.monotonic() + 60 * minutes
 
     def lack(self, names: Iterable[str]) -> bool:
         """Tell whether a cell of these is still to be measured."""
-        return any(name not in self._found for name in names)
+        return any(name not in self.found for name in names)
 
     def get(self, name: str, measure: Measure) -> Cell:
         """Return a cell, measured now unless it was before."""
-        if name not in self._found:
+        if name not in self.found:
             if time.monotonic() > self._until:
                 raise SystemExit("the time is over: the same command goes on")
             print(name, end=" ", flush=True)
-            self._found[name] = measure()
-            print(self._found[name], flush=True)
+            self.found[name] = measure()
+            print(self.found[name], flush=True)
             KEPT.parent.mkdir(parents=True, exist_ok=True)
-            KEPT.write_text(json.dumps(self._found, indent=1))
-        cell: Cell = self._found[name]
+            KEPT.write_text(json.dumps(self.found, indent=1))
+        cell: Cell = self.found[name]
         return cell
 
 
@@ -85,6 +80,18 @@ def lengths(server: Server) -> dict[str, list[str]]:
         "queries of 3 to 10 words": [cut(3, 10) for _ in range(1000)],
         "5 to 500 tokens": [cut(4, 350) for _ in range(1000)],
     }
+
+
+def count_tokens(server: Server, cells: Cells, texts: dict[str, list[str]]) -> None:
+    """Remember the lengths of texts in tokens."""
+
+    def measure(chosen: list[str]) -> Cell:
+        query = "select least(pageformer.count_tokens(t, 'minilm'), 256) from unnest(%s) t"
+        with server.connect() as connection:
+            return {"tokens": [n for (n,) in connection.execute(query, [chosen])]}
+
+    for kind in LATENCIES:
+        cells.get(f"tokens/{kind}", partial(measure, texts[kind]))
 
 
 @contextmanager
@@ -148,7 +155,9 @@ def policies(server: Server, cells: Cells, texts: dict[str, list[str]], seconds:
     with crowd(server.cluster.dsn, 64) as asking:
         set_executor(server, "serve")
         for kind, load, policy in every:
-            rates = [closed_cell(cells, kind, 16, "serve", turn)["rate"] for turn in range(ROUNDS)]
+            rates = [
+                cells.found[f"closed/{kind}/16/serve/{turn}"]["rate"] for turn in range(ROUNDS)
+            ]
             rate = load * statistics.median(rates)
 
             def measure(k: str = kind, r: float = rate, p: str = policy) -> Cell:
@@ -174,81 +183,6 @@ def restarts(server: Server, cells: Cells) -> float:
     return max(found)
 
 
-def closed_cell(cells: Cells, kind: str, count: int, executor: str, turn: int) -> Cell:
-    """Return a cell of `executors`."""
-    return cells.get(f"closed/{kind}/{count}/{executor}/{turn}", dict)
-
-
-def closed_rows(cells: Cells, kinds: Sequence[str]) -> Iterator[str]:
-    """Write the table of executors: ratios within a turn, their median and extremes."""
-    head = ("lengths", "connections", "backend, texts/s", "`serve`, ratio", "`auto`, ratio")
-    yield "| " + " | ".join([*head, "a text's processor time, ms: backend, `serve`, `auto`"]) + " |"
-    yield "|---|---|---|---|---|---|"
-    for kind in kinds:
-        for count in CONNECTIONS:
-            found = {
-                executor: [closed_cell(cells, kind, count, executor, t) for t in range(ROUNDS)]
-                for executor in EXECUTORS
-            }
-            rates = {e: [cell["rate"] for cell in turns] for e, turns in found.items()}
-            spent = [statistics.median(c["spent"] for c in found[e]) * 1e3 for e in EXECUTORS]
-            base = rates["backend"]
-            yield (
-                f"| {kind} | {count} | {statistics.median(base):.0f} | "
-                f"{ratio(rates['serve'], base)} | {ratio(rates['auto'], base)} | "
-                + ", ".join(f"{ms:.1f}" for ms in spent)
-                + " |"
-            )
-
-
-def ratio(ours: Sequence[float], base: Sequence[float]) -> str:
-    """Write the median of ratios, and the extremes."""
-    found = [a / b for a, b in zip(ours, base, strict=True)]
-    return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
-
-
-def open_rows(cells: Cells, kinds: Sequence[str]) -> Iterator[str]:
-    """Write the table of schedulers: median and 99th percentile at each load."""
-    yield "| lengths | load | " + " | ".join(f"`{p}`, ms: median, p99" for p in POLICIES) + " |"
-    yield "|---|---|" + "---|" * len(POLICIES)
-    for kind in kinds:
-        for load in LOADS:
-            found = [cells.get(f"open/{kind}/{load}/{p}", dict) for p in POLICIES]
-            figures = [f"{c['p50'] * 1e3:.0f}, {c['p99'] * 1e3:.0f}" for c in found]
-            yield f"| {kind} | {load:.0%} | " + " | ".join(figures) + " |"
-
-
-def bound_rows(cells: Cells, kinds: Sequence[str]) -> Iterator[str]:
-    """Write the highest measured rate at which each scheduler keeps the bound of p99."""
-    yield "| lengths | p99 bound, ms | " + " | ".join(f"`{p}`, texts/s" for p in POLICIES) + " |"
-    yield "|---|---|" + "---|" * len(POLICIES)
-    for kind in kinds:
-        bound = BOUND * closed_cell(cells, kind, 1, "serve", 0)["p50"]
-        best = []
-        for policy in POLICIES:
-            found = [cells.get(f"open/{kind}/{load}/{policy}", dict) for load in LOADS]
-            kept = [cell["rate"] for cell in found if cell["p99"] <= bound]
-            best.append(f"{max(kept):.0f}" if kept else "none")
-        yield f"| {kind} | {bound * 1e3:.0f} | " + " | ".join(best) + " |"
-
-
-def page(cells: Cells, kinds: Sequence[str], conditions: str) -> str:
-    """Write the results."""
-    parts = [
-        "# The serving process\n",
-        "Row by row, each connection asks again as soon as it has its answer:\n",
-        *closed_rows(cells, kinds),
-        "\nPoisson arrivals over 64 connections, counted from the arrival; load is a part of what "
-        "16 connections reach row by row:\n",
-        *open_rows(cells, LATENCIES),
-        f"\nThe highest of these rates with a p99 of at most {BOUND} times the median of a lone "
-        "connection:\n",
-        *bound_rows(cells, LATENCIES),
-        f"\n{conditions}\n",
-    ]
-    return "\n".join(parts)
-
-
 def main() -> None:
     """Measure what is missing, and write the page."""
     options = argparse.ArgumentParser()
@@ -259,6 +193,7 @@ def main() -> None:
     cells = Cells(chosen.fresh, chosen.minutes)
     with server() as running:
         texts = lengths(running)
+        count_tokens(running, cells, texts)
         executors(running, cells, texts, chosen.seconds)
         policies(running, cells, texts, chosen.seconds)
         restarted = restarts(running, cells)
@@ -268,7 +203,7 @@ def main() -> None:
         f"times; all-MiniLM-L6-v2 in float32, cut at 256 tokens; {chosen.seconds:g} s a cell, "
         f"{LONGER * chosen.seconds:g} s for latencies."
     )
-    RESULTS.write_text(page(cells, list(texts), conditions), encoding="utf-8")
+    RESULTS.write_text(page(cells.found, list(texts), conditions), encoding="utf-8")
     print(f"wrote {RESULTS}")
 
 

@@ -8,7 +8,7 @@ from pageformer.errors import PageformerError
 from pageformer.serving.metrics import publish
 from pageformer.serving.process import Process, Settings
 from pageformer.serving.schedule import POLICIES
-from pageformer.serving.waiting import Trigger
+from pageformer.serving.waiting import TOKENS, Trigger
 
 
 def parser() -> argparse.ArgumentParser:
@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--dsn", default="")
     options.add_argument("--backend")
     options.add_argument("--policy", default="cost", choices=POLICIES)
-    options.add_argument("--tokens", type=int, default=256)
+    options.add_argument("--tokens", type=int, default=TOKENS)
     options.add_argument("--budget", type=float, default=0.0)
     options.add_argument("--workers", type=int)
     options.add_argument("--versions", type=int, default=8)

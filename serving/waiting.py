@@ -13,6 +13,7 @@ from pageformer.udfs.executors.wire import Asked
 if TYPE_CHECKING:  # NumPy
     from pageformer.udfs.tasks.task_run import Task
 
+TOKENS = 128  # of a batch: more saves no more on a processor, and lets its requests wait
 LOOKED_AT = 64  # requests, the oldest, that a plan is made for
 
 
@@ -63,7 +64,7 @@ class Trigger:
     """
 
     policy: str = "cost"
-    tokens: int = 256
+    tokens: int = TOKENS
     budget: float = 0.0
 
 

@@ -1,5 +1,6 @@
 """Batches: the cheapest of all ways to cut, within their limit, by costs that were measured."""
 
+import random
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench import waiting_line
 from pageformer.serving import timings
 from pageformer.serving.response_cache import OVERHEAD, ResponseCache
 from pageformer.serving.schedule import POLICIES, Plan, Size, by_cost
@@ -102,3 +104,25 @@ def test_asking_pays_up_to_the_length_whose_saving_company_makes_worth_it() -> N
     some = Timings(savings=((4, 3 * ASKING), (8, 1.5 * ASKING), (16, 0.5 * ASKING), (32, ASKING)))
     assert [some.pays_up_to(together) for together in (1, 2, 100)] == [0, 4, 8]
     assert Timings().pays_up_to(together=100) == 0
+
+
+SHORT_AND_LONG = [5, 12, 20, 25, 27, 30, 38, 51, 70, 132]  # as fortunes are
+ALL_ALIKE = [5, 30, 60, 90, 120, 150, 180, 210, 240, 256]  # uniform, cut at the model's limit
+
+
+@pytest.mark.parametrize("lengths", [SHORT_AND_LONG, ALL_ALIKE])
+@pytest.mark.parametrize("load", [0.1, 0.25, 0.5, 0.75, 0.9])
+def test_the_last_per_cent_waits_less_than_with_fixed_batches(
+    lengths: list[int], load: float
+) -> None:
+    rate = load * waiting_line.saturation(lengths)
+    p99 = {}
+    for policy in ("cost", "fixed"):
+        found = waiting_line.latencies(policy, shuffled(lengths), rate)
+        p99[policy] = found[int(0.99 * len(found))]
+    assert p99["cost"] < p99["fixed"] * (1.0 if load >= 0.5 else 1.05)
+
+
+def shuffled(lengths: list[int]) -> list[int]:
+    """Return many of these lengths in a random order, which stays the same."""
+    return random.Random(1).choices(lengths, k=1009)

@@ -20,7 +20,7 @@ def serve(
     policy: Annotated[
         str, typer.Option(metavar="NAME", help="How batches are cut: cost, tokens, fixed or none.")
     ] = "cost",
-    tokens: Annotated[int, typer.Option(min=1, help="The most tokens of a batch.")] = 256,
+    tokens: Annotated[int, typer.Option(min=1, help="The most tokens of a batch.")] = 128,
     budget: Annotated[
         float, typer.Option(min=0, help="Milliseconds a request may take: half may be waited.")
     ] = 0,
