@@ -17,23 +17,24 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from bench.conditions import processor
 from bench.load import QUERY, Crowd, crowd
-from bench.server import Server, server
-from bench.serving_page import CONNECTIONS, EXECUTORS, LATENCIES, LOADS, POLICIES, ROUNDS, page
+from bench.server import Server, model_directory, server
+from bench.serving_page import CONNECTIONS, EXECUTORS, LATENCIES, LOADS, RACED, ROUNDS, page
 from bench.texts import descriptions, fortunes
 from pageformer.installed_server import server_account
+from pageformer.udfs.tokenizer import Tokenizer
 
 KEPT = Path(__file__).parents[1] / "build" / "bench" / "serving.json"
 RESULTS = Path(__file__).parent / "results" / "serving.md"
-LONGER = 3  # times the seconds of a cell, for a cell of latencies
+LIMIT = 256  # tokens, of the model
+LONGER = 2  # times the seconds of a cell, for a cell of latencies
 RESTARTS = 5
-SETTLED = 2.0  # seconds after which a process has measured what batches cost
+SETTLED = 1.5  # seconds after which a process has measured what batches cost
 
 Cell = dict[str, Any]
 Measure = Callable[[], Cell]
@@ -82,16 +83,10 @@ def lengths(server: Server) -> dict[str, list[str]]:
     }
 
 
-def count_tokens(server: Server, cells: Cells, texts: dict[str, list[str]]) -> None:
-    """Remember the lengths of texts in tokens."""
-
-    def measure(chosen: list[str]) -> Cell:
-        query = "select least(pageformer.count_tokens(t, 'minilm'), 256) from unnest(%s) t"
-        with server.connect() as connection:
-            return {"tokens": [n for (n,) in connection.execute(query, [chosen])]}
-
-    for kind in LATENCIES:
-        cells.get(f"tokens/{kind}", partial(measure, texts[kind]))
+def count_tokens(texts: dict[str, list[str]]) -> dict[str, list[int]]:
+    """Return the lengths of texts in tokens."""
+    tokenizer = Tokenizer((model_directory() / "tokenizer.json").read_bytes(), LIMIT)
+    return {kind: [len(tokenizer.encode(text).ids) for text in texts[kind]] for kind in LATENCIES}
 
 
 @contextmanager
@@ -148,7 +143,7 @@ def executors(server: Server, cells: Cells, texts: dict[str, list[str]], seconds
 
 def policies(server: Server, cells: Cells, texts: dict[str, list[str]], seconds: float) -> None:
     """Measure latencies under each scheduler, at parts of what 16 connections reach."""
-    every = list(product(LATENCIES, LOADS, POLICIES))
+    every = list(product(LATENCIES, LOADS, RACED))
     if not cells.lack("/".join(map(str, ("open", *cell))) for cell in every):
         return
     set_executor(server, "backend")
@@ -193,17 +188,17 @@ def main() -> None:
     cells = Cells(chosen.fresh, chosen.minutes)
     with server() as running:
         texts = lengths(running)
-        count_tokens(running, cells, texts)
         executors(running, cells, texts, chosen.seconds)
         policies(running, cells, texts, chosen.seconds)
         restarted = restarts(running, cells)
     conditions = (
         f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {os.cpu_count()} cores, which the clients "
         f"use as well; a process answers at most {restarted:.1f} s after it is started, {RESTARTS} "
-        f"times; all-MiniLM-L6-v2 in float32, cut at 256 tokens; {chosen.seconds:g} s a cell, "
+        f"times; all-MiniLM-L6-v2 in float32, cut at {LIMIT} tokens; {chosen.seconds:g} s a cell, "
         f"{LONGER * chosen.seconds:g} s for latencies."
     )
-    RESULTS.write_text(page(cells.found, list(texts), conditions), encoding="utf-8")
+    tokens = count_tokens(texts)
+    RESULTS.write_text(page(cells.found, tokens, list(texts), conditions), encoding="utf-8")
     print(f"wrote {RESULTS}")
 
 
