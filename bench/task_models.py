@@ -3,7 +3,10 @@
 Adapters of width 64, masks of 95%, differences of 99.5% sparsity, biases and norms.
 """
 
-from collections.abc import Iterator
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +14,10 @@ import numpy as np
 from pageformer.loader.families.shapes import expected_shapes
 from pageformer.udfs.config import Config
 from pageformer.udfs.layout import BUNDLE, Layout, Place, TensorRow
+from pageformer.udfs.model import Model
 from pageformer.udfs.tasks.task import Bottleneck, TaskConfig
 from pageformer.udfs.tasks.task_array import TaskArray, bits, floats, whole
+from pageformer.udfs.tasks.task_run import Task, read
 
 SIDE = 128
 KINDS = ("adapter", "mask", "diff", "bias")
@@ -113,3 +118,48 @@ def difference(draw: np.random.Generator, site: str, rows: int, cols: int) -> Ar
         f"{site}/sparse/indices": whole(draw.integers(0, rows, entries), "u16"),
         f"{site}/sparse/values": floats(draw.standard_normal(entries) * 0.02),
     }
+
+
+# -- what all sections do -------------------------------------------------------------------------
+
+ROUNDS = 3
+
+
+def made_tasks(model: Model, number: int) -> list[Task]:
+    """Make tasks of the four kinds by turns."""
+    return [read(model, *task(model.config, KINDS[i % 4], i)) for i in range(number)]
+
+
+def queries(
+    draw: np.random.Generator, sigma: float, number: int, words: int = 30000
+) -> list[list[int]]:
+    """Draw token ids, their lengths N(32, sigma) clipped to [1, 128]."""
+    lengths = np.clip(np.rint(draw.normal(32, sigma, number)), 1, 128).astype(int)
+    return [draw.integers(1000, words, n).tolist() for n in lengths]
+
+
+def by_turns(*runs: Callable[[], object]) -> list[float]:
+    """Run each some times, by turns, after once that is not counted; the median seconds."""
+    taken: list[list[float]] = [[] for _ in runs]
+    for turn in range(ROUNDS + 1):
+        for run, own in zip(runs, taken, strict=True):
+            begin = time.perf_counter()
+            run()
+            if turn:
+                own.append(time.perf_counter() - begin)
+    return [statistics.median(own) for own in taken]
+
+
+def no_share(form: str, digest: bytes, make: Callable[[], bytes]) -> memoryview:
+    """Keep what a backend makes to this process."""
+    return memoryview(make())
+
+
+def nothing() -> None:
+    """Take no notice of the time that passes."""
+
+
+def progress(text: str) -> None:
+    """Tell on a terminal what is measured."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr)

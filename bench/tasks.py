@@ -1,11 +1,10 @@
 """Tasks by the hundred over one model: `python -m bench.tasks [SECTION ...]`.
 
-Sections: devices (how many fit), throughput, plans. Each writes its own part of results/tasks.md,
-so that a run can be taken up again.
+Sections: devices (how many fit), throughput and peft (task_speed.py), plans. Each writes its own
+part of results/tasks.md; cells of throughput are kept, so that a run goes on where one was stopped.
 """
 
 import mmap
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import task_models
+from bench import task_models, task_speed
 from bench.conditions import conditions
+from bench.task_models import by_turns, nothing, progress, queries
 from pageformer.cpu_backend import cores
 from pageformer.serving import cost as costs
 from pageformer.serving import plan as plans
@@ -29,10 +29,7 @@ RESULTS = Path(__file__).parent / "results"
 SIZES = {"DistilBERT": (768, 6), "BERT-base": (768, 12), "BERT-large": (1024, 24)}
 DEVICES = {"8 GB": (504, 180, 12), "11 GB": (1336, 588, 126), "32 GB": (4344, 2164, 560)}
 REGISTERED = 64
-TASKS = (1, 2, 4, 8, 16, 32, 64, 128)
-SIGMAS = (1, 2, 4, 8)
-QUERIES = 1024
-ROUNDS = 3
+QUERIES, PLANNED = 128, ((4, 1), (4, 8), (32, 1), (32, 8))  # tasks, sigma
 PAGE = 1 << 20
 
 
@@ -116,97 +113,31 @@ def resident() -> float:
     return float(pages * mmap.PAGESIZE)
 
 
-# -- how fast they run ----------------------------------------------------------------------------
-
-
-def throughput() -> list[str]:
-    """Compare mixed batches with one task of each kind, and with models one after another."""
-    config = task_models.bert(*SIZES["DistilBERT"])
-    model = backends.model("cpu", task_models.layout(config))
-    tasks = made_tasks(model, max(TASKS))
-    copies = [backends.encoder("cpu", task_models.layout(config, i), "float32", no_share)
-              for i in range(4)]  # fmt: skip
-    lines = ["| tasks | sigma | mixed, queries/s | of one task a kind | x one after another |"]
-    lines.append("|---" * 5 + "|")
-    for number in TASKS:
-        for sigma in SIGMAS:
-            progress(f"{number} tasks, sigma {sigma}")
-            ids = queries(np.random.default_rng(int(sigma)), sigma, QUERIES // 8)
-            mixed = [tasks[i % number] for i in range(len(ids))]
-            few = [tasks[i % min(number, 4)] for i in range(len(ids))]
-            seconds = by_turns(
-                lambda ids=ids, mixed=mixed: composed.encode(model, ids, nothing, 0, mixed),
-                lambda ids=ids, few=few: composed.encode(model, ids, nothing, 0, few),
-                lambda ids=ids: [
-                    copies[i % 4].vectors([own], None, None, nothing) for i, own in enumerate(ids)
-                ],
-            )
-            rate, kept, sequential = len(ids) / seconds[0], *(s / seconds[0] for s in seconds[1:])
-            lines.append(f"| {number} | {sigma} | {rate:.0f} | {kept:.0%} | {sequential:.2f} |")
-    lines.append(
-        "\nOne after another: one query at a time by the compiled pass, over four full copies of "
-        "the model by turns."
-    )
-    return lines
-
-
-def made_tasks(model: Model, number: int) -> list[Task]:
-    """Make tasks of the four kinds by turns."""
-    return [
-        read(model, *task_models.task(model.config, task_models.KINDS[i % 4], i))
-        for i in range(number)
-    ]
-
-
-def queries(draw: np.random.Generator, sigma: float, number: int) -> list[list[int]]:
-    """Draw token ids, their lengths N(32, sigma) clipped to [1, 128]."""
-    lengths = np.clip(np.rint(draw.normal(32, sigma, number)), 1, 128).astype(int)
-    return [draw.integers(1000, 30000, n).tolist() for n in lengths]
-
-
-def by_turns(*runs: Callable[[], object]) -> list[float]:
-    """Run each some times, by turns, after once that is not counted; the median seconds."""
-    taken: list[list[float]] = [[] for _ in runs]
-    for turn in range(ROUNDS + 1):
-        for run, own in zip(runs, taken, strict=True):
-            begin = time.perf_counter()
-            run()
-            if turn:
-                own.append(time.perf_counter() - begin)
-    return [statistics.median(own) for own in taken]
-
-
-def no_share(form: str, digest: bytes, make: Callable[[], bytes]) -> memoryview:
-    """Keep what a backend makes to this process."""
-    return memoryview(make())
-
-
 # -- how they are cut into batches ----------------------------------------------------------------
 
 
 def planned() -> list[str]:
     """Compare the measured time of our plans with that of the paper's, by a cost fitted here."""
-    model = backends.model("cpu", task_models.layout(task_models.bert(*SIZES["DistilBERT"])))
-    tasks = made_tasks(model, 32)
+    model, tasks = task_speed.base()
     fitted = costs.fit(
         lambda lengths: timed(model, lengths, None),
         {kind: kind_cost(model, tasks[i::4]) for i, kind in enumerate(task_models.KINDS)},
     )
-    lines = [f"Fitted: {fitted}", "", "| tasks | plan | by the model | measured |"]
-    lines.append("|---" * 4 + "|")
-    for number in (4, 32):
-        few = [tasks[i % number] for i in range(QUERIES // 8)]
-        for name, modelled, measured in plans_of(model, few, fitted):
-            lines.append(f"| {number} | {name} | {modelled:.3f} s | {measured:.3f} s |")
+    lines = [f"Fitted: {fitted}", "", "| tasks | sigma | plan | by the model | measured |"]
+    lines.append("|---" * 5 + "|")
+    for number, sigma in PLANNED:
+        few = [tasks[i % number] for i in range(QUERIES)]
+        for name, modelled, measured in plans_of(model, few, sigma, fitted):
+            lines.append(f"| {number} | {sigma} | {name} | {modelled:.3f} s | {measured:.3f} s |")
     return lines
 
 
 def plans_of(
-    model: Model, tasks: Sequence[Task], fitted: plans.Cost
+    model: Model, tasks: Sequence[Task], sigma: float, fitted: plans.Cost
 ) -> list[tuple[str, float, float]]:
     """Cut one list of queries by each plan; its name, its cost by the model, its seconds."""
     ways = (plan, plans.alpha_only, plans.beta_only, plans.coordinated)
-    ids = queries(np.random.default_rng(1), 4.0, len(tasks))
+    ids = queries(np.random.default_rng(1), sigma, len(tasks), task_speed.WORDS)
     pairs = zip(ids, tasks, strict=True)
     requests = [plans.Request(len(own), id(task), task.config.kind) for own, task in pairs]
     cuts = [way(requests, fitted, composed.BATCH_TOKENS) for way in ways]
@@ -241,19 +172,10 @@ def run_cut(
         composed.encode(model, [ids[i] for i in members], nothing, 0, own)
 
 
-def nothing() -> None:
-    """Take no notice of the time that passes."""
-
-
-def progress(text: str) -> None:
-    """Tell on a terminal what is measured."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr)
-
-
 SECTIONS: dict[str, Callable[[], list[str]]] = {
     "devices": devices,
-    "throughput": throughput,
+    "throughput": task_speed.throughput,
+    "peft": task_speed.peft,
     "plans": planned,
 }
 

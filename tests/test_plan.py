@@ -19,6 +19,7 @@ from pageformer.serving.plan import (
     coordinated,
     plan,
 )
+from pageformer.udfs.tasks.learnt import Learnt
 
 KINDS = ("adapter", "mask", "diff", "bias")
 COST = Cost(
@@ -115,3 +116,30 @@ def test_costs_are_found_again() -> None:
     found = costs.fit(shared, {"mask": masked})
     assert (found.batch, found.token) == pytest.approx((0.004, 0.0001))
     assert found.kinds["mask"] == pytest.approx((0.0005, 0.00002))
+
+
+def test_costs_are_learnt_from_batches() -> None:
+    """A guess before anything was seen; soon what the machine takes, also of kinds to come."""
+    machine = Cost(0.004, 0.0001, {kind: TaskCost(0.0005, 0.00002) for kind in KINDS})
+    learnt, draw = Learnt(), random.Random(5)
+    assert learnt.cost == Cost()
+    for _ in range(60):
+        some = [r for r in queries(8, 8.0, 40) if r.kind != "bias"]
+        batch = draw.sample(some, draw.randint(1, 24))
+        learnt.add(batch, machine.of_batch(batch) * draw.uniform(0.97, 1.03))
+    found = learnt.cost
+    assert (found.batch, found.token) == pytest.approx((0.004, 0.0001), rel=0.2)
+    held_out = [r for r in queries(4, 8.0, 30) if r.kind != "bias"]
+    assert found.of_batch(held_out) == pytest.approx(machine.of_batch(held_out), rel=0.05)
+    assert 0 < found.of_task(Request(30, "new", "of a new kind")).fixed < 0.01
+
+
+def test_a_plan_by_learnt_costs_is_never_worse_than_the_papers() -> None:
+    learnt, requests = Learnt(), queries(32, 4.0)
+    for count in (8, 16, 32, 64):
+        learnt.add(requests[:count], COST.of_batch(requests[:count]) / 1e4)
+    ours = plan(requests, learnt.cost, 512)
+    assert_plan(requests, ours, 512)
+    for other in (alpha_only, beta_only, coordinated):
+        theirs = learnt.cost.of_plan(requests, other(requests, learnt.cost, 512))
+        assert learnt.cost.of_plan(requests, ours) <= theirs * (1 + 1e-9), other.__name__

@@ -5,6 +5,7 @@ Texts of like length are computed together, a limited number of tokens at once.
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from time import perf_counter
 
 import numpy as np
 import orjson
@@ -15,7 +16,7 @@ from pageformer.udfs.block_value import Buffer
 from pageformer.udfs.blocks import Array
 from pageformer.udfs.encoding import Pulse
 from pageformer.udfs.model import Model
-from pageformer.udfs.tasks.cuts import Cost, Request
+from pageformer.udfs.tasks.cuts import Request
 from pageformer.udfs.tasks.plan import plan
 from pageformer.udfs.tasks.task_run import Task, tasked
 
@@ -102,9 +103,11 @@ def encode(
         raise NotBuilt("a prompt that is not pooled does not go with a task of virtual tokens")
     pooled = np.empty((len(sequences), model.config.full_dimension), np.float32)
     for members in batches(model, [len(ids) for ids in sequences], tasks):
-        own = [of[i] for i in members]
+        own, begin = [of[i] for i in members], perf_counter()
         edited, batch = tasked(model, [sequences[i] for i in members], None, own)
         pooled[members] = model.operators.to_host(encoder.encode(edited, batch, pulse, skip))
+        lengths = [len(sequences[i]) for i in members]
+        model.learnt.add(requests_of(lengths, own), perf_counter() - begin)
     return pooled
 
 
@@ -133,13 +136,17 @@ def batches(model: Model, lengths: Sequence[int], tasks: Tasks) -> Iterable[list
     most = STREAMED_TOKENS if model.streamed else BATCH_TOKENS
     if tasks is None:
         return micro_batches(lengths, most)
-    requests = [
+    return plan(requests_of(lengths, tasks), model.learnt.cost, most)
+
+
+def requests_of(lengths: Sequence[int], tasks: Sequence[Task | None]) -> list[Request]:
+    """Tell what is planned of each sequence."""
+    return [
         Request(length)
         if task is None
         else Request(length + task.prompt_tokens, id(task), task.config.kind)
         for length, task in zip(lengths, tasks, strict=True)
     ]
-    return plan(requests, Cost(), most)
 
 
 def micro_batches(lengths: Sequence[int], most: int = BATCH_TOKENS) -> Iterator[list[int]]:

@@ -14,6 +14,7 @@ from pageformer.udfs.layout import BUNDLE, Layout
 from pageformer.udfs.matrices import Streamed, matrices, opened
 from pageformer.udfs.operators import Operators
 from pageformer.udfs.tasks.edits import Norm, Term
+from pageformer.udfs.tasks.learnt import Learnt
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Layer:
 class Model:
     """Hold one version, ready to run: its config and its tensors on one backend.
 
-    terms: by site, what tasks change there in the rows of one batch (task_run.py).
+    terms: by site, what tasks change there in the rows of one batch (task_run.py). learnt: what
+    batches of this version cost here, shared by all that are edited from it.
     """
 
     config: Config
@@ -53,6 +55,7 @@ class Model:
     matrices: Mapping[str, BlockMatrix]
     vectors: Mapping[str, Array]
     terms: Mapping[str, Sequence[Term]] = field(default_factory=dict)
+    learnt: Learnt = field(default_factory=Learnt)
 
     @property
     def streamed(self) -> bool:
