@@ -26,12 +26,17 @@ INLINE uint16_t narrow_one(float x) {
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+INLINE void store_half(uint16_t *to, vec x) {
+#if HAS_BF16
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)x));
+#else
+    for (int i = 0; i < VECTOR; i++) to[i] = narrow_one(x[i]);
+#endif
+}
+
 static void narrow(const float *from, uint16_t *to, int count) {
     int i = 0;
-#if HAS_BF16
-    for (; i + 16 <= count; i += 16)
-        _mm256_storeu_si256((__m256i *)(to + i), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + i)));
-#endif
+    for (; i + VECTOR <= count; i += VECTOR) store_half(to + i, load(from + i));
     for (; i < count; i++) to[i] = narrow_one(from[i]);
 }
 
@@ -44,13 +49,12 @@ INLINE void finish_panel_with(const struct panel_product *p, const float *sums, 
                               int rows, const enum activation activation) {
     for (int r = 0; r < rows; r++) {
         const ptrdiff_t at = (row + r) * p->y_stride + col;
-        float line[PANEL];
         for (int c = 0; c < PANEL; c += VECTOR) {
             vec y = activate_near(load(sums + r * PANEL + c) + load(p->bias + col + c), activation);
             if (p->residual) y += load(p->residual + at + c);
-            store((p->y ? p->y + at : line) + c, y);
+            if (p->y) store(p->y + at + c, y);
+            else store_half(p->y16 + at + c, y);
         }
-        if (p->y16) narrow(line, p->y16 + at, PANEL);
     }
 }
 
