@@ -1,22 +1,34 @@
-"""How finding like blocks grows with the blocks that are stored: `python -m bench.similar`."""
+"""How finding like blocks grows with the blocks that are stored: `python -m bench.similar`.
+
+Writes bench/results/similar.md.
+"""
 
 import time
+from pathlib import Path
 
 import numpy as np
 
+from bench.conditions import conditions
 from pageformer.dedup.lsh import candidates, nearest, signatures
 
 SIDE = 32
 COUNTS = (3125, 6250, 12_500, 25_000, 50_000, 100_000)
 MOVED = 0.05  # of its length
+RESULTS = Path(__file__).parent / "results" / "similar.md"
+HEAD = (
+    "| blocks stored and looked for | signatures, s | candidates, s | verifying, s | µs each "
+    "| candidates each | found |\n" + "|---" * 7 + "|"
+)
 
 
 def main() -> None:
-    """Look up as many moved blocks as are stored, and print the table."""
-    print("| blocks stored and looked for | signatures, s | candidates, s | verifying, s | µs each "
-          "| candidates each | found |\n" + "|---" * 7 + "|")  # fmt: skip
+    """Look up as many moved blocks as are stored, print the table and write it."""
+    lines = [HEAD]
     for count in COUNTS:
-        print("| " + " | ".join(row(count)) + " |", flush=True)
+        lines.append("| " + " | ".join(row(count)) + " |")
+        print(lines[-1], flush=True)
+    lines += ["", conditions().partition(" Median")[0], ""]
+    RESULTS.write_text("\n".join(lines), encoding="utf-8")
 
 
 def row(count: int) -> list[str]:
