@@ -351,6 +351,15 @@ def test_who_owns_a_table_embeds_it_and_sees_no_others(session: Session, cluster
 # -- interruptions --------------------------------------------------------------------------------
 
 
+def slow_down(session: Session) -> None:
+    """Let each row take as long as a text of some hundred words."""
+    session.execute(
+        "create or replace function wait() returns trigger language plpgsql as "
+        "$$ begin perform pg_sleep(0.05); return new; end $$;"
+        "create trigger wait before update of embedding on doc for each row execute function wait()"
+    )
+
+
 def start(dsn: str, *options: str) -> subprocess.Popen[str]:
     arguments = ["--table", "doc", "--column", "body", "--into", "embedding", "--model", "tiny"]
     return subprocess.Popen(
@@ -360,12 +369,14 @@ def start(dsn: str, *options: str) -> subprocess.Popen[str]:
 
 
 def wait_for_rows(session: Session, count: int, working: subprocess.Popen[str]) -> None:
+    """Wait until some rows are written; with `slow_down`, the others are not by the time it ends."""
     while value(session, "select count(embedding) from doc") < count:
         assert working.poll() is None
 
 
 def finish(session: Session) -> None:
-    """Go on, and see that each row was written once and remembered."""
+    """Go on, at full speed, and see that each row was written once and remembered."""
+    session.execute("drop trigger if exists wait on doc")
     kept = value(session, "select count(embedding) from doc")
     assert kept == value(session, "select count(*) from pageformer.embedded_row")
     assert embed(session.info.dsn, DOC) == 100 - kept
@@ -376,6 +387,7 @@ def finish(session: Session) -> None:
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_an_interrupted_run_goes_on(session: Session, signal_: int, workers: int) -> None:
+    slow_down(session)
     working = start(session.info.dsn, f"--workers={workers}")
     wait_for_rows(session, 6, working)
     os.kill(working.pid, signal_)
@@ -396,6 +408,7 @@ def test_a_restart_of_the_server_loses_the_batch_in_flight(
         session.execute("alter database pageformer set synchronous_commit = on")
         session.execute("set synchronous_commit = on")
         prepare(session, models)
+        slow_down(session)
         working = start(own_cluster.dsn)
         wait_for_rows(session, 6, working)
     own_cluster.stop("immediate")
