@@ -369,7 +369,7 @@ def start(dsn: str, *options: str) -> subprocess.Popen[str]:
 
 
 def wait_for_rows(session: Session, count: int, working: subprocess.Popen[str]) -> None:
-    """Wait until some rows are written; with `slow_down`, the others are not by the time it ends."""
+    """Wait until some rows are written; after `slow_down`, the others are not by then."""
     while value(session, "select count(embedding) from doc") < count:
         assert working.poll() is None
 
