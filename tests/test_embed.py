@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 import tiny_models
+from noted_writes import DOCUMENTS
 from tuned_models import tune
 
 from pageformer.cluster import Cluster
@@ -45,17 +46,8 @@ def session(database: str, models: tuple[Path, Path]) -> Iterator[Session]:
 def prepare(session: Session, models: tuple[Path, Path]) -> None:
     for directory in models:
         load(session, directory, name="tiny")
-    session.execute("create table doc (id integer primary key, body text, embedding vector)")
+    session.execute(DOCUMENTS)
     session.execute("insert into doc select n, 'text number ' || n from generate_series(1, 100) n")
-    # Each time that a vector is written is written down.
-    session.execute("create table written (id integer)")
-    session.execute(
-        "create function note() returns trigger language plpgsql as "
-        "$$ begin insert into written values (new.id); return null; end $$"
-    )
-    session.execute(
-        "create trigger note after update of embedding on doc for each row execute function note()"
-    )
 
 
 def rows(session: Session, query: str) -> list[Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import tiny_models
+from noted_writes import DOCUMENTS
 from test_embed import DOC, PROGRAM, Session, rows, state, value, vectors, written
 
 from pageformer.embed import Range, connected, embed, ranges
@@ -37,16 +38,7 @@ def session(database: str, tmp_path: Path) -> Iterator[Session]:
     """A model `tiny`, texts of several lengths, and a note of each vector that is written."""
     with psycopg.connect(database, autocommit=True) as session:
         load(session, tiny_models.write("bert-mean", tmp_path), name="tiny")
-        session.execute(
-            """
-            create table doc (id integer primary key, body text, embedding vector);
-            create table written (id integer);
-            create function note() returns trigger language plpgsql as
-            $$ begin insert into written values (new.id); return null; end $$;
-            create trigger note after update of embedding on doc
-            for each row execute function note()
-            """
-        )
+        session.execute(DOCUMENTS)
         session.execute(
             "insert into doc select n, 'number ' || n || repeat(' word', n %% 37) "
             "from generate_series(1, %s) n",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from noted_writes import DOCUMENTS
 from test_embed import PROGRAM, Session, rows, state, value, written
 from test_ray import WORKERS, begin_anew, kill_driver, needs_ray, run
 from test_ray import ray_folder as ray_folder
@@ -27,16 +28,7 @@ def session(database: str, minilm_dir: Path) -> Iterator[Session]:
     """all-MiniLM-L6-v2, texts like titles, and a note of each vector that is written."""
     with psycopg.connect(database, autocommit=True) as session:
         load(session, str(minilm_dir), name="minilm")
-        session.execute(
-            """
-            create table doc (id integer primary key, body text, embedding vector);
-            create table written (id integer);
-            create function note() returns trigger language plpgsql as
-            $$ begin insert into written values (new.id); return null; end $$;
-            create trigger note after update of embedding on doc
-            for each row execute function note()
-            """
-        )
+        session.execute(DOCUMENTS)
         session.execute(
             "insert into doc select n, 'text number ' || n || repeat(' of words', n %% 3) "
             "from generate_series(1, %s) n",
