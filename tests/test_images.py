@@ -58,7 +58,11 @@ def one(session: Session, sql: str, *arguments: object) -> Any:
 
 def vector(session: Session, image: bytes, model: str, options: str = "") -> Array:
     text = one(session, f"select encode_image(%s, %s{options})::text", image, model)
-    return np.array(text.strip("[]").split(","), np.float32)
+    return as_array(text)
+
+
+def as_array(vector: str) -> Array:
+    return np.array(vector.strip("[]").split(","), np.float32)
 
 
 def refusal(session: Session, sql: str, *arguments: object) -> tuple[str, str]:
@@ -82,6 +86,14 @@ def test_images_of_every_mode_and_format_have_the_reference_vectors(
         np.testing.assert_allclose(found, expected[name], rtol=0, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.parametrize("model", tiny_images.MODELS)
+def test_relations_make_the_same_vectors(session: Session, model: str) -> None:
+    for name in ("rgb.png", "wide.bmp"):
+        text = one(session, "select encode_image_relational(%s, %s)::text", IMAGES[name], model)
+        joined, fused = as_array(text), vector(session, IMAGES[name], model)
+        np.testing.assert_allclose(joined, fused, rtol=0, atol=TOLERANCE, err_msg=name)
+
+
 def test_labels_of_images_have_the_reference_scores(session: Session) -> None:
     for name, logits in recorded("vit-labels", "logits").items():
         sql = "select label, score from classify_image(%s, 'vit-labels')"
@@ -100,6 +112,7 @@ def test_dimensions_are_cut_then_normalised(session: Session) -> None:
 
 def test_null_has_no_vector_and_no_labels(session: Session) -> None:
     assert one(session, "select encode_image(null, 'vit-odd')") is None
+    assert one(session, "select encode_image_relational(null, 'vit-odd')") is None
     assert session.execute("select * from classify_image(null, 'vit-labels')").fetchall() == []
 
 
@@ -188,7 +201,9 @@ def test_a_model_that_does_not_resize_wants_its_own_size(session: Session, tmp_p
     ("call", "message"),
     [
         ("encode_image('\\x00', 'bert-mean')", "bert-mean does not take images"),
+        ("encode_image_relational('\\x00', 'bert-mean')", "bert-mean does not take images"),
         ("encode('a', 'vit-odd')", "this model has no tokenizer: it encodes images, not text"),
+        ("encode_relational('a', 'vit-odd')", "this model has no tokenizer: it encodes images or"),
         ("tokenize('a', 'vit-odd')", "this model has no tokenizer: it encodes images, not text"),
         ("classify_image('\\x00', 'vit-odd')", "vit-odd does not have a head that classifies im"),
         ("encode_image('\\x00', 'vit-odd', 97)", "dimensions is 97, but this model has 96"),

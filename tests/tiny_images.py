@@ -54,6 +54,8 @@ MODELS: dict[str, TinyImageModel] = {
         layers=3,
         processor={"do_normalize": False, "resample": 0, "rescale_factor": 1 / 127.5},
     ),
+    # More patches than a block has rows.
+    "vit-many": TinyImageModel(505, size=(36, 48), patch=(3, 4)),
     "vit-deep": TinyImageModel(504, size=(27, 27), patch=(9, 9), layers=12, pooling="mean"),
 }
 

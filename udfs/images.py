@@ -2,8 +2,10 @@
 
 from pageformer.errors import NotBuilt
 from pageformer.udfs import spi, threads, versions
+from pageformer.udfs.config import Config
 from pageformer.udfs.encoding import Options
 from pageformer.udfs.version import Version
+from pageformer.udfs.versions import Resolved
 
 with threads.kept_out():  # NumPy, which texts do without
     from pageformer.udfs import composed, encoder, heads, pixels
@@ -53,10 +55,15 @@ def ready(model: str | None, options: Options) -> Version:
     """Make a model ready; raise NotBuilt unless it takes images."""
     resolved = versions.resolve(model)
     version = versions.ready(resolved)
-    if not version.config.image:
+    expected(resolved, version.config)
+    options.check(version.config)
+    return version
+
+
+def expected(resolved: Resolved, config: Config) -> None:
+    """Raise NotBuilt unless a model takes images."""
+    if not config.image:
         raise NotBuilt(
             f"{resolved.model} does not take images",
             hint="load a ViT, or call pageformer.encode(input, model) with a text",
         )
-    options.check(version.config)
-    return version

@@ -9,7 +9,7 @@ from pageformer.udfs import threads
 
 with threads.kept_out():
     from pageformer.errors import NotBuilt
-    from pageformer.udfs import encoding, server, spi, versions
+    from pageformer.udfs import encoding, images, pixels, server, spi, versions
     from pageformer.udfs.config import Config
     from pageformer.udfs.encoding import Options
     from pageformer.udfs.relations import encoder_sql as forward
@@ -34,12 +34,13 @@ class Written:
     def tokenizer(self) -> Tokenizer:
         """Return the tokenizer.
 
-        Raises NotBuilt for a model that takes tensors, not text.
+        Raises NotBuilt for a model that takes images or tensors, not text.
         """
         if self._tokenizer_json is None:
             raise NotBuilt(
-                "this model has no tokenizer: it encodes tensors, not text",
-                hint="call pageformer.encode_tensor_relational(tensor, model)",
+                "this model has no tokenizer: it encodes images or tensors, not text",
+                hint="call pageformer.encode_image_relational(image, model) or "
+                "pageformer.encode_tensor_relational(tensor, model)",
             )
         return Tokenizer(self._tokenizer_json, self.config.max_length)
 
@@ -47,6 +48,11 @@ class Written:
     def of_text(self) -> str:
         """Return the text that makes a vector of token ids."""
         return forward.encode_text(self._plan)
+
+    @cached_property
+    def of_image(self) -> str:
+        """Return the text that makes a vector of an image's patches."""
+        return forward.encode_image(self._plan)
 
     @cached_property
     def of_tensor(self) -> str:
@@ -73,10 +79,13 @@ def _written(id: int, hash: bytes, name: str) -> Written:
 def encoder_sql(model: str | None) -> str:
     """Return the forward pass of a version as one text of SQL.
 
-    It makes the vector of a text where `encode` does, else it runs the layers over a tensor.
+    It makes the vector of a text or of an image where `encode` or `encode_image` does; else it runs
+    the layers over a tensor.
     """
     _, found = written(model)
     config = found.config
+    if config.image:
+        return found.of_image
     return found.of_text if config.vocabulary and not config.late else found.of_tensor
 
 
@@ -97,6 +106,19 @@ def encode(input: str | None, model: str | None) -> str | None:
     server.tell_cuts(resolved, version, [tokens])
     skip = encoding.not_pooled(version, options)
     [row] = spi.run(version.of_text, ("integer[]", "integer"), tokens.ids, skip)
+    vector: str = row["embedding"]
+    return vector
+
+
+@spi.boundary
+def encode_image(image: bytes | None, model: str | None) -> str | None:
+    """Encode one image by relations; null for null."""
+    if image is None:
+        return None
+    resolved, version = written(model)
+    images.expected(resolved, version.config)
+    patches = pixels.patches(image, version.config.image)
+    [row] = spi.run(version.of_image, ("real[]",), patches.tolist())
     vector: str = row["embedding"]
     return vector
 

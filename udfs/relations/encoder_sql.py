@@ -25,10 +25,13 @@ SPANS = ("q_span.rows", "q_span.first", "k_span.rows", "k_span.first")
 
 def encode_text(plan: Plan) -> str:
     """Write the text that makes a vector of token ids, `$1`; `$2`: how many are not pooled."""
-    x = modules(plan, pool(plan, encoder(plan, embeddings(plan))))
-    if plan.config.normalized:
-        x = normalize(plan, "normalized", x)
-    return plan.text(plan.fill("vector", x=x, width=plan.config.dimension))
+    skip = "0" if plan.config.include_prompt else "$2::integer"
+    return vector(plan, encoder(plan, embeddings(plan)), skip)
+
+
+def encode_image(plan: Plan) -> str:
+    """Write the text that makes a vector of an image's patches `[patches, values]`, `$1`."""
+    return vector(plan, encoder(plan, patch_embeddings(plan)))
 
 
 def encode_tensor(plan: Plan) -> str:
@@ -58,6 +61,16 @@ def embeddings(plan: Plan) -> str:
     plan.step("embedding", "embedding", block=block, joins=joins)
     x = norm(plan, "embedding_norm", "embeddings.norm", "embedding")
     return linear(plan, "projection", "embeddings.projection", x) if config.embedding_size else x
+
+
+def patch_embeddings(plan: Plan) -> str:
+    """Project patches, put the class token first, add positions."""
+    plan.step("patch", "patch")
+    plan.step("span", "patch_span")
+    projected = linear(plan, "patch_projection", "embeddings.patch", "patch")
+    first = literal("embeddings.class")
+    x = plan.step("class_and_patches", "class_and_patches", x=projected, first=first)
+    return plan.step("embedding", "placed", x=x, table=literal("embeddings.position"))
 
 
 def encoder(plan: Plan, x: str) -> str:
@@ -188,9 +201,16 @@ def by_position(config: Config, term: str) -> str:
 # -- what is made of the last states --------------------------------------------------------------
 
 
-def pool(plan: Plan, x: str) -> str:
-    """Make one row of all tokens, by every mode of the model side by side."""
-    skip = "0" if plan.config.include_prompt else "$2::integer"
+def vector(plan: Plan, x: str, skip: str = "0") -> str:
+    """Write the whole text: the vector of one sequence's last states."""
+    x = modules(plan, pool(plan, x, skip))
+    if plan.config.normalized:
+        x = normalize(plan, "normalized", x)
+    return plan.text(plan.fill("vector", x=x, width=plan.config.dimension))
+
+
+def pool(plan: Plan, x: str, skip: str) -> str:
+    """Make one row of all tokens but the first ones, by every mode of the model side by side."""
     modes = ", ".join(map(literal, plan.config.pooling.split("+")))
     return plan.step("pooled", "pooled", x=x, modes=f"array[{modes}]", skip=skip)
 

@@ -26,6 +26,34 @@ select distinct block_row, sequence, first,
     least({side}, pg_catalog.array_length($1::real[], 2) - first) as rows
 from input
 
+-- name: patch
+select part.block_row, part.block_col, part.block
+from pageformer_op.tile(pageformer_op.from_array($1::real[]), {side}, {side}) part
+
+-- name: patch_span
+select first / {side} + 1 as block_row, 1 as sequence, first,
+    least({side}, pg_catalog.array_length($1::real[], 1) + 1 - first) as rows
+from pg_catalog.generate_series(0, pg_catalog.array_length($1::real[], 1), {side}) first
+
+-- name: class_and_patches
+select part.block_row, high.block_col, part.block
+from (
+    select block_col, pageformer_op.stack(block order by block_row) as block
+    from (
+        select 0 as block_row, block_col, block
+        from pageformer.weight_vector({model}, {first})
+        union all
+        select block_row, block_col, block from {x}
+    ) below_each_other
+    group by block_col
+) high
+cross join lateral pageformer_op.tile(high.block, {side}, {side}) part
+
+-- name: placed
+select x.block_row, x.block_col, pageformer_op.add(x.block, place.block) as block
+from {x} x
+join pageformer.weight_matrix({model}, {table}) place using (block_row, block_col)
+
 -- name: table
 select w.block_row, w.block_col, w.block
 from pageformer.weight_matrix({model}, {table}) w
