@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import encode
+from bench import encode, memory
 from bench.conditions import processor
 from bench.encode import Row
 from bench.peer import Peer
@@ -28,7 +28,9 @@ def main() -> None:
         for measured in (
             encode.storage(running),
             encode.first_call(running),
-            encode.memory(running),
+            memory.memory(running),
+            memory.second_version(running),
+            encode.cancelling(running),
             encode.latency(running, peer),
             encode.throughput(running, peer, TEXTS),
         ):

@@ -1,9 +1,11 @@
-"""What `encode` costs: texts per second beside a peer, latencies, memory, bytes."""
+"""What `encode` costs: texts per second beside a peer, latencies, bytes."""
 
 import statistics
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.resources import files
-from pathlib import Path
 
 import psycopg
 
@@ -16,7 +18,7 @@ Row = tuple[str, str, str]  # what was measured, ours, the peer's and the ratio
 
 QUESTION = "which function rounds a number down?"
 FRESH_CONNECTIONS = 9
-SINGLES = 200
+SINGLES, CANCELS = 200, 50
 QUERIES = {
     "`encode_batch`": """
         select pageformer.encode_batch(array_agg(body order by id), 'minilm')
@@ -102,35 +104,32 @@ def split(server: Server) -> list[float]:
     return [float(part) for part in told[0].split()]
 
 
-def memory(server: Server, count: int = 10) -> Iterator[Row]:
-    """Measure the memory of connections that all use the model: shared once, private each."""
-    connections = [server.connect() for _ in range(count)]
-    try:
-        for connection in connections:
-            connection.execute("select pageformer.encode(%s, 'minilm')", [QUESTION])
-        sizes = [smaps(connection.info.backend_pid) for connection in connections]
-    finally:
-        for connection in connections:
-            connection.close()
-    page_bytes = sum(size["cached pages, proportionally"] for size in sizes)
-    private = statistics.median(size["Private_Dirty"] for size in sizes)
-    yield f"pages in memory for {count} connections, MB", f"{page_bytes / 1e6:.0f}", ""
-    yield "private memory of each, MB", f"{private / 1e6:.0f}", ""
+def cancelling(server: Server) -> Iterator[Row]:
+    """Time from asking for a cancel, at any moment of a long call, until the call has ended."""
+    query = "select pageformer.encode_batch(array_agg(repeat(%s, 20) || i), 'minilm')"
+    query += " from generate_series(1, 20000) i"
+    with server.connect() as connection:
+        connection.execute("select pageformer.encode('a', 'minilm')")
+        times = percentiles([cancelled(connection, query, 0.3 + i / 500) for i in range(CANCELS)])
+    middle, last = (f"{1e3 * seconds:.0f}" for seconds in times)
+    yield "a cancel of `encode_batch`, ms until obeyed, median and p99", f"{middle}, {last}", ""
 
 
-def smaps(pid: int) -> dict[str, int]:
-    """Sum up a process's memory in bytes: private, and its share of cached pages."""
-    sums = {"Private_Dirty": 0, "cached pages, proportionally": 0}
-    cached = False
-    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
-        name, _, rest = line.partition(":")
-        if " " in name:  # the head of a mapping: addresses, file
-            cached = "/pageformer-" in line
-        elif name == "Private_Dirty":
-            sums[name] += int(rest.split()[0]) * 1024
-        elif name == "Pss" and cached:
-            sums["cached pages, proportionally"] += int(rest.split()[0]) * 1024
-    return sums
+def cancelled(connection: psycopg.Connection, query: str, after: float) -> float:
+    """Cancel a query after so many seconds; return the seconds it took to end."""
+    asked = [0.0]
+
+    def cancel() -> None:
+        asked[0] = time.perf_counter()
+        connection.cancel_safe()
+
+    timer = threading.Timer(after, cancel)
+    timer.start()
+    with suppress(psycopg.errors.QueryCanceled):
+        connection.execute(query, [QUESTION])
+    ended = time.perf_counter()
+    timer.join()
+    return ended - asked[0]
 
 
 def storage(server: Server) -> Iterator[Row]:
