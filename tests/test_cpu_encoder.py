@@ -1,5 +1,6 @@
 """The compiled pass against the composition of NumPy's operators, and what its bits depend on."""
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,14 @@ def test_a_job_that_was_stopped_goes_on_where_it_was(minilm_layout: Layout, core
         assert job.run()
         got = np.frombuffer(job.answer or b"", np.float32).reshape(whole.shape)
         np.testing.assert_array_equal(got, whole)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="this machine has one core")
+def test_threads_are_kept_off_the_core_of_their_caller(minilm_layout: Layout, cores: None) -> None:
+    mine = os.sched_getaffinity(0)
+    compute(minilm_layout, kernels.variants()[0], sequences(minilm_layout, [60]), 2)
+    told = [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
+    assert any(own < mine and len(own) == len(mine) - 1 for own in told)
 
 
 def test_a_job_may_be_given_up(minilm_layout: Layout, cores: None) -> None:

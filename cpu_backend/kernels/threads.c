@@ -7,6 +7,7 @@
 #include "threads.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -62,8 +63,11 @@ static struct {
     int threads;                     /* started so far */
     int working;                     /* of them, at work */
     uint64_t due;                    /* a bit for each rank that was called and has not begun */
-} pool = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER,
-          NULL, 0, 0, 0};
+    pthread_t thread[MOST_THREADS];  /* by rank */
+    int kept_off[MOST_THREADS];      /* 1 + the core that this one keeps off, or 0 */
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER,
+          .called = PTHREAD_COND_INITIALIZER,
+          .idle = PTHREAD_COND_INITIALIZER};
 
 static void *work(void *argument) {
     const int rank = (int)(intptr_t)argument;
@@ -92,8 +96,9 @@ static void start_threads(int wanted) {
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     while (pool.threads < wanted) {
-        pthread_t thread;
-        if (pthread_create(&thread, &attributes, work, (void *)(intptr_t)(pool.threads + 1))) break;
+        const int rank = pool.threads + 1;
+        if (pthread_create(&pool.thread[rank], &attributes, work, (void *)(intptr_t)rank)) break;
+        pool.kept_off[rank] = 0;
         pool.threads++;
     }
     pthread_attr_destroy(&attributes);
@@ -135,10 +140,30 @@ int crew_size(struct crew *crew, int members) {
     return members;
 }
 
+/* On a machine of few cores the system often wakes a thread on the core of its caller, who is at work
+ * there, and moves it milliseconds later: longer than a short text takes. */
+static void keep_off_own_core(int members) {
+#if defined(__linux__)
+    cpu_set_t others;
+    const int core = sched_getcpu();
+    if (core < 0 || sched_getaffinity(0, sizeof others, &others)) return;
+    CPU_CLR(core, &others);
+    if (!CPU_COUNT(&others)) return;
+    for (int rank = 1; rank < members; rank++) {
+        if (pool.kept_off[rank] == core + 1) continue;
+        pthread_setaffinity_np(pool.thread[rank], sizeof others, &others);
+        pool.kept_off[rank] = core + 1;
+    }
+#else
+    (void)members;
+#endif
+}
+
 void crew_call(struct crew *crew, int members) {
     if (members <= 1) return;
     pthread_mutex_lock(&pool.lock);
     if (pool.crew == crew) {
+        keep_off_own_core(members);
         for (int rank = 1; rank < members; rank++) pool.due |= UINT64_C(1) << rank;
         pthread_cond_broadcast(&pool.called);
     }
