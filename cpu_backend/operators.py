@@ -12,6 +12,7 @@ import numpy as np
 
 from pageformer.cpu_backend import _kernels as kernels
 from pageformer.cpu_backend.edits import CODES, end_edits, linear_edits
+from pageformer.cpu_backend.rooms import Rooms
 from pageformer.udfs.attention import Rotary
 from pageformer.udfs.blocks import Array, BlockMatrix
 from pageformer.udfs.operators import Operators
@@ -25,6 +26,7 @@ class CpuOperators(Operators):
 
     def __init__(self, variant: str | None = None) -> None:
         self.variant = variant or kernels.variants()[0]
+        self._rooms = Rooms()
         self._made: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # by the edits of a task
 
     def linear(
@@ -60,10 +62,13 @@ class CpuOperators(Operators):
     ) -> Array:
         blocks = [block for row in W.grid for block in row]
         weight = kernels.Matrix(blocks, W.rows, W.cols, W.side)
-        y = np.empty((x.shape[0], W.cols), np.float32)
+        shape = x.shape[0], W.cols
+        y = self._rooms.rows(*shape) if code and residual is None else self._rooms.empty(shape)
         bias, residual = (None if a is None else packed(a) for a in (bias, residual))
         edited = [(t.start, t.stop, self._linear_edits(t.edits, W)) for t in terms]
-        kernels.linear(self.variant, packed(x), x.shape[0], weight, bias, code, residual, y, edited)
+        kernels.linear(
+            self.variant, rows_of(x), x.shape[0], weight, bias, code, residual, y, edited
+        )
         return y
 
     def add_norm(
@@ -72,7 +77,7 @@ class CpuOperators(Operators):
         """Compute norm(x + residual), each task's rows as it has it.  # [n, w] -> [n, w]"""
         if not all(self._knows(term.edits) for term in terms):
             return super().add_norm(x, residual, norm, terms)
-        y = np.empty(x.shape, np.float32)
+        y = self._rooms.empty(x.shape)
         rows, width = x.shape
         weight, bias, eps = (None, None, 0.0) if norm is None else norm
         given = [None if a is None else packed(a) for a in (residual, weight, bias)]
@@ -112,7 +117,7 @@ class CpuOperators(Operators):
         """Compute softmax(q k^T / sqrt(d) + bias) v in each sequence.  # 3 x [n, w] -> [n, w]"""
         if rotary is not None or seen is not None:
             return super().attention(q, k, v, offsets, heads, bias, window, rotary, seen)
-        y = np.empty(q.shape, np.float32)
+        y = self._rooms.empty(q.shape)
         longest = int(np.diff(offsets).max(initial=1)) if bias is None else bias.shape[1] // 2 + 1
         kernels.attention(
             self.variant, packed(q), packed(k), packed(v), array("i", offsets), q.shape[1], heads,
@@ -144,3 +149,9 @@ class CpuOperators(Operators):
 def packed(x: Array) -> Array:
     """Return the elements in one piece, as float32."""
     return np.ascontiguousarray(x, np.float32)
+
+
+def rows_of(x: Array) -> Array:
+    """Return rows of float32, each in one piece."""
+    whole = x.dtype == np.float32 and x.strides[1] == 4 and x.strides[0] >= 4 * x.shape[1]
+    return x if whole else packed(x)

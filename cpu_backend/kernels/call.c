@@ -5,7 +5,7 @@
 #include "objects.h"
 
 void *room(struct call *call, size_t bytes) {
-    void *memory = malloc(bytes + 256);
+    void *memory = aligned_alloc(64, (bytes + 256 + 63) / 64 * 64);
     if (!memory) PyErr_NoMemory();
     else call->memory[call->memories++] = memory;
     return memory;
@@ -18,6 +18,21 @@ float *hold(struct call *call, PyObject *object, Py_ssize_t count) {
     call->count++;
     if (buffer->len == count * 4) return buffer->buf;
     PyErr_Format(PyExc_ValueError, "a buffer has %zd floats, not %zd", buffer->len / 4, count);
+    return NULL;
+}
+
+float *hold_rows(struct call *call, PyObject *object, int rows, int cols, Py_ssize_t *stride) {
+    if (PyErr_Occurred()) return NULL;
+    Py_buffer *buffer = &call->buffer[call->count];
+    if (PyObject_GetBuffer(object, buffer, PyBUF_STRIDES)) return NULL;
+    call->count++;
+    const Py_ssize_t *shape = buffer->shape, *strides = buffer->strides;
+    const int fits = buffer->ndim == 2 && buffer->itemsize == 4 && shape[0] == rows && shape[1] == cols;
+    if (fits && (rows < 2 || strides[0] >= cols * 4) && (cols < 2 || strides[1] == 4)) {
+        *stride = rows < 2 ? cols : strides[0] / 4;
+        return buffer->buf;
+    }
+    PyErr_Format(PyExc_ValueError, "%d rows of %d floats are wanted, each in one piece", rows, cols);
     return NULL;
 }
 

@@ -5,7 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-enum { MOST_BUFFERS = 6, MOST_MEMORIES = 6 };
+enum { MOST_BUFFERS = 6, MOST_MEMORIES = 8 };
 
 struct call {
     Py_buffer buffer[MOST_BUFFERS];
@@ -19,6 +19,9 @@ void *room(struct call *call, size_t bytes);
 
 /* The floats of a buffer of `count` of them, or NULL for None; NULL with an exception. */
 float *hold(struct call *call, PyObject *object, Py_ssize_t count);
+
+/* The same of rows, which lie `stride` floats apart. */
+float *hold_rows(struct call *call, PyObject *object, int rows, int cols, Py_ssize_t *stride);
 
 /* Let go of everything; None, or NULL with an exception. */
 PyObject *leave(struct call *call);

@@ -23,26 +23,35 @@ INLINE vec load_kept(const float *w, const uint8_t *line, int col) {
 #endif
 }
 
+INLINE void kept_accumulate(const int rows, vec y[ROWS][COLUMNS], const float *x, ptrdiff_t x_stride,
+                            const float *w, ptrdiff_t w_stride, int depth, const uint8_t *line,
+                            ptrdiff_t line_stride, int col) {
+    for (int k = 0; k < depth; k++, w += w_stride, line += line_stride) {
+        vec wk[COLUMNS];
+#pragma GCC unroll 4
+        for (int c = 0; c < COLUMNS; c++) wk[c] = load_kept(w + c * VECTOR, line, col + c * VECTOR);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            vec xk = splat(x[r * x_stride + k]);
+#pragma GCC unroll 4
+            for (int c = 0; c < COLUMNS; c++) y[r][c] += xk * wk[c];
+        }
+    }
+}
+
 INLINE void kept_tile(const int rows, const float *x, ptrdiff_t x_stride,
-                      const struct matrix *weight, int col, const struct linear_edits *edits,
-                      float *y, ptrdiff_t y_stride) {
-    const int side = weight->side;
-    const uint8_t *line = edits->kept;
+                      const struct matrix *weight, int col, const struct ahead *ahead,
+                      const struct linear_edits *edits, float *y, ptrdiff_t y_stride) {
+    const int side = weight->side, step = fetch_every(ahead, side);
     vec sums[ROWS][COLUMNS] = {0};
     for (int i = 0, from = 0; from < weight->rows; i++, from += side) {
         const int depth = weight->rows - from < side ? weight->rows - from : side;
         const float *w = weight->blocks[i * weight->grid_cols + col / side] + col % side;
-        for (int k = 0; k < depth; k++, w += side, line += edits->kept_stride) {
-            vec wk[COLUMNS];
-#pragma GCC unroll 4
-            for (int c = 0; c < COLUMNS; c++)
-                wk[c] = load_kept(w + c * VECTOR, line, col + c * VECTOR);
-#pragma GCC unroll 16
-            for (int r = 0; r < rows; r++) {
-                vec xk = splat(x[r * x_stride + from + k]);
-#pragma GCC unroll 4
-                for (int c = 0; c < COLUMNS; c++) sums[r][c] += xk * wk[c];
-            }
+        for (int k = 0; k < depth; k += step) {
+            const int some = depth - k < step ? depth - k : step;
+            fetch_some(ahead, i, k, some);
+            kept_accumulate(rows, sums, x + from + k, x_stride, w + k * side, side, some,
+                            edits->kept + (from + k) * edits->kept_stride, edits->kept_stride, col);
         }
     }
     store_tile(rows, sums, y, y_stride);
@@ -62,9 +71,9 @@ INLINE void adding_tile(const int rows, const float *x, ptrdiff_t x_stride, cons
 
 #define EDITED_TILE(R)                                                                           \
     static void kept_tile_##R(const float *x, ptrdiff_t x_stride, const struct matrix *weight,   \
-                              int col, const struct linear_edits *edits, float *y,               \
-                              ptrdiff_t y_stride) {                                              \
-        kept_tile(R, x, x_stride, weight, col, edits, y, y_stride);                              \
+                              int col, const struct ahead *ahead,                                \
+                              const struct linear_edits *edits, float *y, ptrdiff_t y_stride) {  \
+        kept_tile(R, x, x_stride, weight, col, ahead, edits, y, y_stride);                       \
     }                                                                                            \
     static void adding_tile_##R(const float *x, ptrdiff_t x_stride, const float *w,              \
                                 ptrdiff_t w_stride, int depth, float *y, ptrdiff_t y_stride) {   \
@@ -77,7 +86,8 @@ EDITED_TILE(7) EDITED_TILE(8) EDITED_TILE(9) EDITED_TILE(10) EDITED_TILE(11) EDI
 #endif
 
 typedef void kept_tile_function(const float *, ptrdiff_t, const struct matrix *, int,
-                                const struct linear_edits *, float *, ptrdiff_t);
+                                const struct ahead *, const struct linear_edits *, float *,
+                                ptrdiff_t);
 static kept_tile_function *const kept_tiles[ROWS + 1] = BY_ROWS(kept_tile);
 static small_tile_function *const adding_tiles[ROWS + 1] = BY_ROWS(adding_tile);
 
@@ -100,23 +110,18 @@ static void flat_product(int count, const float *x, ptrdiff_t x_stride, const fl
         }
 }
 
-/* Rows of x times one strip of W, which fetch the strip that comes next for this thread. */
-static void plain_rows(const struct edited_product *p, const float *x, int count, int col, float *y) {
+/* Rows of x times one strip of W, or what a task keeps of it (or NULL), which fetch the strip that
+ * comes next for this thread. */
+static void strip_rows(const struct edited_product *p, const struct linear_edits *kept,
+                       const float *x, int count, int col, float *y) {
     struct ahead ahead = {p->weight, col + p->threads * STRIP, (count + ROWS - 1) / ROWS, 0};
     if (ahead.col >= p->weight->cols) ahead.col = 0;
     for (int row = 0, rows; row < count; row += rows, ahead.index++) {
         rows = tile_rows(count, row);
-        tiles[rows](x + row * p->x_stride, p->x_stride, p->weight, col, &ahead, y + row * STRIP,
-                    STRIP);
-    }
-}
-
-static void kept_rows(const struct edited_product *p, const struct linear_edits *edits,
-                      const float *x, int count, int col, float *y) {
-    for (int row = 0, rows; row < count; row += rows) {
-        rows = tile_rows(count, row);
-        kept_tiles[rows](x + row * p->x_stride, p->x_stride, p->weight, col, edits, y + row * STRIP,
-                         STRIP);
+        const float *from = x + row * p->x_stride;
+        float *to = y + row * STRIP;
+        if (kept) kept_tiles[rows](from, p->x_stride, p->weight, col, &ahead, kept, to, STRIP);
+        else tiles[rows](from, p->x_stride, p->weight, col, &ahead, to, STRIP);
     }
 }
 
@@ -131,18 +136,16 @@ static void strip_products(const struct edited_product *p, int first, int end, i
             if (masked ? other != edits : other && other->kept) break;
         }
         const int count = p->segments[last - 1].stop - start;
-        const float *x = p->x + start * p->x_stride;
-        float *sums = y + (start - begin) * STRIP;
-        if (masked) kept_rows(p, edits, x, count, col, sums);
-        else plain_rows(p, x, count, col, sums);
+        strip_rows(p, masked ? edits : NULL, p->x + start * p->x_stride, count, col,
+                   y + (start - begin) * STRIP);
     }
 }
 
-/* to [cols, width] = from [rows, cols] turned round; compiled once, for any numbers. */
+/* to [cols, .] = from [rows, cols] turned round, in lines of `width`; compiled once, for any numbers. */
 static __attribute__((noinline, noclone)) void turn_block(const float *from, ptrdiff_t stride,
                                                           int rows, int cols, float *to,
-                                                          int width) {
-    turn((const uint32_t *)from, stride, rows, cols, (uint32_t *)to, width, width);
+                                                          ptrdiff_t to_stride, int width) {
+    turn((const uint32_t *)from, stride, rows, cols, (uint32_t *)to, to_stride, width);
 }
 
 /* What the entries of one column give to LINES rows, or to `vectors` vectors of them. */
@@ -156,24 +159,25 @@ INLINE void sum_entries(const int vectors, const struct linear_edits *edits, int
     for (int v = 0; v < vectors; v++) store(sums + v * VECTOR, sum[v]);
 }
 
-/* y += x S for a strip, LINES rows at a time: sums lie by columns, and are turned round again. */
-static void add_sparse(const struct linear_segment *segment, int depth, int col, int cols,
-                       float *y) {
-    const struct linear_edits *edits = segment->edits;
-    const int end = cols - col < STRIP ? cols - col : STRIP;
-    if (edits->starts[col] == edits->starts[col + end]) return;
-    float sums[STRIP * LINES] = {0}, rows[LINES * STRIP];
-    for (int line = 0, left; (left = segment->stop - segment->start - line) > 0; line += LINES) {
-        const float *turned = segment->turned + (ptrdiff_t)line * depth;
-        for (int c = 0; c < end; c++) {
-            if (left <= LINES / 2) sum_entries(LINES / 2 / VECTOR, edits, col + c, turned, sums + c * LINES);
+/* y = x S for up to LINES rows: x and the sums of a strip lie by columns, and are turned round. */
+static void sparse_product(const struct linear_edits *edits, const float *x, ptrdiff_t x_stride,
+                           int count, int depth, int cols, float *turned, float *y) {
+    float sums[STRIP * LINES] = {0};
+    turn_block(x, x_stride, count, depth, turned, LINES, LINES);
+    for (int col = 0; col < cols; col += STRIP) {
+        for (int c = 0; c < STRIP && col + c < cols; c++) {
+            if (count <= LINES / 2) sum_entries(LINES / 2 / VECTOR, edits, col + c, turned, sums + c * LINES);
             else sum_entries(LINES / VECTOR, edits, col + c, turned, sums + c * LINES);
         }
-        if (left > LINES) left = LINES;
-        turn_block(sums, LINES, STRIP, left, rows, STRIP);
-        for (int i = 0; i < left * STRIP; i += VECTOR)
-            store(y + line * STRIP + i, load(y + line * STRIP + i) + load(rows + i));
+        turn_block(sums, LINES, STRIP, count, y + col, edits->out_stride, STRIP);
     }
+}
+
+/* What the entries add to a strip of the rows of a segment. */
+static void add_sparse(const struct linear_segment *segment, int col, float *y) {
+    const float *added = segment->added + col;
+    for (int r = segment->start; r < segment->stop; r++, added += segment->edits->out_stride)
+        for (int c = 0; c < STRIP; c += VECTOR, y += VECTOR) store(y, load(y) + load(added + c));
 }
 
 /* Part of a vector of `cols` elements, zeros behind them. */
@@ -192,12 +196,12 @@ INLINE void finish_segment(const struct edited_product *p, const struct linear_s
         const vec bias = p->bias ? part_of(p->bias, c, cols) : (vec){0};
         const vec difference = more ? part_of(more, c, cols) : (vec){0};
         for (int r = 0; r < count; r++) {
-            const ptrdiff_t at = (ptrdiff_t)(segment->start + r) * cols + c;
+            const ptrdiff_t row = segment->start + r;
             vec y = load(sums + r * STRIP);
             if (scale) y *= factor;
             y = activate(y + (bias + difference), activation);
-            if (p->residual) y += load_part(p->residual + at, cols - c);
-            store_part(p->y + at, y, cols - c);
+            if (p->residual) y += load_part(p->residual + row * cols + c, cols - c);
+            store_part(p->y + row * p->y_stride + c, y, cols - c);
         }
     }
 }
@@ -225,20 +229,22 @@ static void edited_strip(const struct edited_product *p, int first, int end, int
         if (edits && edits->up)
             flat_product(segment->stop - segment->start, segment->reduced, edits->rank_stride,
                          edits->up + col, edits->out_stride, edits->rank, STRIP, 1, y, STRIP);
-        if (edits && edits->starts) add_sparse(segment, p->weight->rows, col, p->weight->cols, y);
+        if (edits && edits->starts) add_sparse(segment, col, y);
         finish_sums(p, segment, col, y);
     }
 }
 
-/* What a segment computes of its rows of x before any strip. */
-static void prepare_segment(const struct edited_product *p, const struct linear_segment *segment) {
+/* What up to LINES rows of a segment compute before any strip; scratch: LINES rows of x. */
+static void prepare_rows(const struct edited_product *p, const struct linear_segment *segment,
+                         int first, int count, float *scratch) {
     const struct linear_edits *edits = segment->edits;
-    const int count = segment->stop - segment->start, depth = p->weight->rows;
-    const float *x = p->x + segment->start * p->x_stride;
+    const int depth = p->weight->rows;
+    const float *x = p->x + (segment->start + first) * p->x_stride;
     if (edits->up)
         flat_product(count, x, p->x_stride, edits->down, edits->rank_stride, depth,
-                     (int)edits->rank_stride, 0, segment->reduced, edits->rank_stride);
-    for (int line = 0; edits->starts && line < count; line += LINES)
-        turn_block(x + line * p->x_stride, p->x_stride, count - line < LINES ? count - line : LINES,
-                   depth, segment->turned + (ptrdiff_t)line * depth, LINES);
+                     (int)edits->rank_stride, 0, segment->reduced + first * edits->rank_stride,
+                     edits->rank_stride);
+    if (edits->starts)
+        sparse_product(edits, x, p->x_stride, count, depth, p->weight->cols, scratch,
+                       segment->added + first * edits->out_stride);
 }

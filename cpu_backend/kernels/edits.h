@@ -18,17 +18,17 @@ struct linear_edits {
 };
 
 enum {
-    LINES = 32,       /* rows of x that are turned round together */
+    LINES = 32,       /* rows of x, at most, that are prepared together */
     BLOCK_ROWS = 192, /* at most, that one strip passes over: they stay in the cache */
 };
 
 /* The rows [start, stop) of a batch, BLOCK_ROWS at most; edits NULL: no task has them. What is
- * computed of x once, for all strips: x down, and x turned round, LINES of its rows after another. */
+ * computed of x before all strips: x down, and what the entries add. */
 struct linear_segment {
     int start, stop;
     const struct linear_edits *edits;
-    float *reduced;  /* [stop - start, rank_stride] */
-    float *turned;   /* [rows / LINES, in, LINES] */
+    float *reduced; /* [stop - start, rank_stride] */
+    float *added;   /* [stop - start, out_stride] */
 };
 
 /* y = activation(x W + bias) + residual, as segments have it. */
@@ -37,7 +37,8 @@ struct edited_product {
     ptrdiff_t x_stride;
     const float *bias, *residual; /* or NULL */
     const struct matrix *weight;
-    float *y;                     /* [rows, cols] */
+    float *y;
+    ptrdiff_t y_stride;
     const struct linear_segment *segments;
     enum activation activation;
     int threads;                  /* that share the strips */

@@ -27,22 +27,30 @@ static void end_piece(void *what, int unit, int rank) {
     call->variant->end_rows(&ending, piece->edits, piece->start, piece->count);
 }
 
-/* Cut runs into pieces; their number, or -1. */
+static void cut_run(struct end_call *work, int *pieces, const struct run *run,
+                    const struct end_edits *edits) {
+    for (int at = run->start; at < run->stop; at += END_ROWS) {
+        const int left = run->stop - at;
+        work->pieces[(*pieces)++] = (struct piece){at, left < END_ROWS ? left : END_ROWS, edits};
+    }
+}
+
+/* Cut runs into pieces, those with bottlenecks first, so that threads end together; their number, or
+ * -1. */
 static int set_pieces(struct call *call, struct end_call *work, const struct run *runs, int count,
                       int rows, int members) {
     int pieces = 0;
     work->pieces = room(call, ((size_t)rows / END_ROWS + (size_t)count + 1) * sizeof(struct piece));
-    for (int i = 0; work->pieces && i < count; i++) {
-        const struct end_edits *edits = runs[i].edits ? end_edits_in(runs[i].edits) : NULL;
-        if (runs[i].edits && !edits) return -1;
-        const size_t floats =
-            edits && edits->bottleneck ? work->variant->ending_scratch(edits->bottleneck) : 0;
-        if (floats > work->scratch) work->scratch = floats;
-        for (int at = runs[i].start; at < runs[i].stop; at += END_ROWS) {
-            const int left = runs[i].stop - at;
-            work->pieces[pieces++] = (struct piece){at, left < END_ROWS ? left : END_ROWS, edits};
+    for (int dear = 1; work->pieces && dear >= 0; dear--)
+        for (int i = 0; i < count; i++) {
+            const struct end_edits *edits = runs[i].edits ? end_edits_in(runs[i].edits) : NULL;
+            if (runs[i].edits && !edits) return -1;
+            const struct bottleneck *bottleneck = edits ? edits->bottleneck : NULL;
+            if (dear != (bottleneck != NULL)) continue;
+            const size_t floats = bottleneck ? work->variant->ending_scratch(bottleneck) : 0;
+            if (floats > work->scratch) work->scratch = floats;
+            cut_run(work, &pieces, &runs[i], edits);
         }
-    }
     if (!work->pieces) return -1;
     work->ending.scratch = room(call, work->scratch * (size_t)members * sizeof(float));
     return work->ending.scratch ? pieces : -1;

@@ -104,7 +104,8 @@ struct variant {
     void (*normalize)(const float *x, float *y, int width);
     /* What tasks change: edits.h. */
     void (*edited_strip)(const struct edited_product *, int first, int end, int strip_index);
-    void (*prepare_segment)(const struct edited_product *, const struct linear_segment *);
+    void (*prepare_rows)(const struct edited_product *, const struct linear_segment *, int first,
+                         int count, float *scratch);
     void (*end_rows)(const struct ending *, const struct end_edits *, int start, int count);
     size_t (*ending_scratch)(const struct bottleneck *);
     double (*peak)(void);

@@ -57,22 +57,26 @@ INLINE int fetch_every(const struct ahead *ahead, int side) {
     return ahead->count < side / AT_ONCE ? ahead->count * AT_ONCE : side;
 }
 
+/* What this tile fetches of the strip that comes next while it multiplies `depth` lines of block row
+ * `block`, from line k on. */
+INLINE void fetch_some(const struct ahead *ahead, int block, int k, int depth) {
+    const struct matrix *weight = ahead->weight;
+    const int row = block < weight->grid_rows ? block : weight->grid_rows - 1, side = weight->side;
+    const float *next = weight->blocks[row * weight->grid_cols + ahead->col / side] + ahead->col % side;
+    for (int line = ahead->index; line < depth; line += ahead->count) fetch_row(next + (k + line) * side);
+}
+
 /* One tile over all of k: raw sums, to y. */
 INLINE void tile(const int rows, const float *x, ptrdiff_t x_stride, const struct matrix *weight,
                  int col, const struct ahead *ahead, float *y, ptrdiff_t y_stride) {
-    const int side = weight->side, last = ahead->weight->grid_rows - 1;
-    const int ahead_col = ahead->col / side, within = ahead->col % side;
-    const int step = fetch_every(ahead, side);
+    const int side = weight->side, step = fetch_every(ahead, side);
     vec sums[ROWS][COLUMNS] = {0};
     for (int i = 0, from = 0; from < weight->rows; i++, from += side) {
         const int depth = weight->rows - from < side ? weight->rows - from : side;
         const float *w = weight->blocks[i * weight->grid_cols + col / side] + col % side;
-        const int ahead_row = i < last ? i : last;
-        const float *next = ahead->weight->blocks[ahead_row * ahead->weight->grid_cols + ahead_col];
         for (int k = 0; k < depth; k += step) {
             const int some = depth - k < step ? depth - k : step;
-            for (int row = ahead->index; row < some; row += ahead->count)
-                fetch_row(next + (k + row) * side + within);
+            fetch_some(ahead, i, k, some);
             accumulate(rows, sums, x + from + k, x_stride, w + k * side, side, some);
         }
     }

@@ -30,5 +30,5 @@
     .narrow = narrow, .quantize = quantize, .attention = attention, .attention16 = ATTENTION16,    \
     .attention_scratch = attention_scratch, .layer_norm = layer_norm, .add_rows = add_rows,        \
     .mean_rows = mean_rows, .normalize = normalize, .edited_strip = edited_strip,                   \
-    .prepare_segment = prepare_segment, .end_rows = end_rows, .ending_scratch = ending_scratch,  \
+    .prepare_rows = prepare_rows, .end_rows = end_rows, .ending_scratch = ending_scratch,        \
     .peak = peak
