@@ -98,16 +98,12 @@ def encode(
     tasks: Tasks = None,
 ) -> Array:
     """Encode sequences of token ids, before `normalized`.  # -> [sequences, width]"""
-    of = tasks or [None] * len(sequences)
-    if skip and any(task and task.prompt_tokens for task in of):
+    if skip and any(task and task.prompt_tokens for task in tasks or ()):
         raise NotBuilt("a prompt that is not pooled does not go with a task of virtual tokens")
     pooled = np.empty((len(sequences), model.config.full_dimension), np.float32)
-    for members in batches(model, [len(ids) for ids in sequences], tasks):
-        own, begin = [of[i] for i in members], perf_counter()
+    for members, own in batches(model, [len(ids) for ids in sequences], tasks):
         edited, batch = tasked(model, [sequences[i] for i in members], None, own)
         pooled[members] = model.operators.to_host(encoder.encode(edited, batch, pulse, skip))
-        lengths = [len(sequences[i]) for i in members]
-        model.learnt.add(requests_of(lengths, own), perf_counter() - begin)
     return pooled
 
 
@@ -131,9 +127,23 @@ def finish(model: Model, vectors: Array, dimensions: int | None, normalized: boo
     return model.operators.normalize(vectors) if normalized else vectors
 
 
-def batches(model: Model, lengths: Sequence[int], tasks: Tasks) -> Iterable[list[int]]:
-    """Cut sequences into what is computed together, each batch sorted by task, then by length."""
-    most = STREAMED_TOKENS if model.streamed else BATCH_TOKENS
+def batches(
+    model: Model, lengths: Sequence[int], tasks: Tasks
+) -> Iterator[tuple[list[int], list[Task | None]]]:
+    """Yield what sequences are computed together, by task, then by length, and their tasks.
+
+    What a batch costs is learnt from the time that passes before the next one is asked for.
+    """
+    most, of = STREAMED_TOKENS if model.streamed else BATCH_TOKENS, tasks or [None] * len(lengths)
+    for members in cut(model, lengths, tasks, most):
+        own, begin = [of[i] for i in members], perf_counter()
+        yield members, own
+        requests = requests_of([lengths[i] for i in members], own)
+        model.learnt.add(requests, perf_counter() - begin)
+
+
+def cut(model: Model, lengths: Sequence[int], tasks: Tasks, most: int) -> Iterable[list[int]]:
+    """Cut sequences into batches of at most so many tokens; a longer one stands alone."""
     if tasks is None:
         return micro_batches(lengths, most)
     return plan(requests_of(lengths, tasks), model.learnt.cost, most)

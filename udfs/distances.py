@@ -18,6 +18,7 @@ from pageformer.udfs.layout import MAX_DISTANCE
 from pageformer.udfs.model import Layer, Model
 
 Ids = npt.NDArray[np.intp]
+TABLE = "relative_embeddings"
 
 
 class Distances(NamedTuple):
@@ -105,18 +106,23 @@ def relative_buckets(distance: Ids, buckets: int) -> Ids:
 def relative_positions(model: Model, layer: Layer, offsets: Sequence[int]) -> Relative:
     """Make DeBERTa's keys and queries of the distances that a batch has.
 
-    They are the layer's own maps of one table of embeddings, shared by all layers.
+    They are the layer's own maps of one table of embeddings, shared by all layers. What tasks edit
+    there, they edit for the whole batch (tasks/relative.py).
     """
     config, operators, longest = model.config, model.operators, longest_of(offsets)
     apart = -np.arange(1 - longest, longest)  # i - j
     span = config.relative_span
     row = np.clip(logarithmic(apart, span, config.relative_reach) + span, 0, 2 * span - 1)
     used, index = np.unique(row, return_inverse=True)
-    table = operators.rows(used, model.matrices["relative_embeddings"])
+    table = operators.rows(used, model.matrices[TABLE])
+    table = operators.edited_rows(table, used, model.terms_at(TABLE))
     if config.relative_norm:
-        table = operators.layer_norm(table, model.norm("relative_embeddings.norm"))
+        norm, terms = model.norm(f"{TABLE}.norm"), model.terms_at(f"{TABLE}.norm")
+        table = operators.add_norm(table, None, norm, terms)
     keys, queries = (
-        operators.linear(table, part.weight, part.bias) if term in config.relative_terms else None
+        operators.linear(table, part.weight, part.bias, terms=part.terms)
+        if term in config.relative_terms
+        else None
         for part, term in ((layer.key, "c2p"), (layer.query, "p2c"))
     )
     return Relative(keys, queries, index)

@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from pageformer.udfs.blocks import Array
 from pageformer.udfs.config import Config
-from pageformer.udfs.distances import Distances, distances, relative_positions
+from pageformer.udfs.distances import Distances, distances
 from pageformer.udfs.encoding import Pulse
 from pageformer.udfs.model import Layer, Linear, Model
 from pageformer.udfs.tasks.edits import Norm
 from pageformer.udfs.tasks.prefixes import attend_with_prefixes
+from pageformer.udfs.tasks.relative import attend_to_distances
 
 Ids = npt.NDArray[np.intp]
 
@@ -231,8 +232,7 @@ def attention(
     q, k, v = (plain(model, p, x) for p in (layer.query, layer.key, layer.value))
     heads = model.config.heads
     if model.config.relative_span:
-        relative = relative_positions(model, layer, offsets)
-        mixed = model.operators.disentangled_attention(q, k, v, offsets, heads, relative)
+        mixed = attend_to_distances(model, layer, (q, k, v), offsets)
     elif prefixes := model.terms_at(layer.name):
         mixed = attend_with_prefixes(model.operators, (q, k, v), offsets, heads, where, prefixes)
     else:

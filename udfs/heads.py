@@ -20,10 +20,8 @@ def sequence_logits(
     model: Model, tokens: Sequence[Tokens], pulse: Pulse, tasks: Tasks = None
 ) -> list[Array]:
     """Compute the logits of each sequence's labels, without padding.  # -> sequences x [labels]"""
-    of = tasks or [None] * len(tokens)
     logits: dict[int, Array] = {}
-    for members in batches(model, [len(t.ids) for t in tokens], tasks):
-        own = [of[i] for i in members]
+    for members, own in batches(model, [len(t.ids) for t in tokens], tasks):
         edited, batch = tasked(model, *split([tokens[i] for i in members]), own)
         states = encoder.token_states(edited, batch, pulse)
         for run in runs(own):

@@ -16,6 +16,7 @@ from pageformer.loader.tasks.head import Wishes
 from pageformer.loader.tasks.saved import Settings
 from pageformer.loader.tasks.store import Added, Request
 from pageformer.udfs.tasks.task import check
+from pageformer.udfs.tasks.task_run import refuse_uncomputed
 
 CONFIG = "adapter_config.json"
 
@@ -67,6 +68,7 @@ def read(source: Source, base: Base) -> Task:
     config = base.config._replace(head=task.config.head or base.config.head)
     shapes = {name: array.shape for name, array in task.arrays.items()}
     check(task.config, expected_shapes(config), shapes)
+    refuse_uncomputed(config, shapes)
     return task
 
 

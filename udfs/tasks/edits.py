@@ -13,6 +13,8 @@ import numpy as np
 from pageformer.udfs.blocks import Array, BlockMatrix
 from pageformer.udfs.tasks.task import Bottleneck, State
 
+EVERY_ROW = (1 << 31) - 1  # a C int: where a term ends that edits all rows
+
 
 class Norm(NamedTuple):
     """Hold the parameters of a layer norm: weight and bias `[width]`, and eps."""

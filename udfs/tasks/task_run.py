@@ -4,7 +4,7 @@ The sequences of a batch are sorted by task, so that a task's rows are a slice o
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -14,10 +14,13 @@ import numpy as np
 
 from pageformer.errors import NotBuilt
 from pageformer.udfs.blocks import Array, BlockMatrix
+from pageformer.udfs.config import Config
+from pageformer.udfs.distances import tells_distances
 from pageformer.udfs.encoder import Batch, join
 from pageformer.udfs.matrices import extended
 from pageformer.udfs.model import Model
 from pageformer.udfs.tasks.edits import (
+    EVERY_ROW,
     BottleneckEdits,
     EndEdits,
     LinearEdits,
@@ -30,7 +33,6 @@ from pageformer.udfs.tasks.task import TABLE, ArrayName, TaskConfig
 from pageformer.udfs.tasks.task_array import TaskArray
 
 HEAD_SIDE = 32  # of the blocks that a head's weights are cut into
-EVERY_ROW = (1 << 31) - 1  # a C int: where a term ends that edits all rows
 Parts = dict[str, Any]
 
 
@@ -97,8 +99,7 @@ def read(model: Model, config: TaskConfig, arrays: Mapping[str, TaskArray]) -> T
 
     Raises NotBuilt where edits of this kind are not computed for the version's family.
     """
-    if model.config.relative_span:
-        raise NotBuilt(f"tasks over family {model.config.family} are not computed yet")
+    refuse_uncomputed(model.config, arrays)
     sites: dict[str, dict[str, Parts]] = defaultdict(lambda: defaultdict(dict))
     tensors = {}
     for name, array in arrays.items():
@@ -110,6 +111,17 @@ def read(model: Model, config: TaskConfig, arrays: Mapping[str, TaskArray]) -> T
         sites[site][edit][part] = stored if edit in ("mask", "sparse") else on(model, stored)
     edits = {site: edits_of(model, config, site, found) for site, found in sites.items()}
     return Task(config, model, joined(model, edits), tensors)
+
+
+def refuse_uncomputed(config: Config, arrays: Iterable[str]) -> None:
+    """Raise NotBuilt for prefixes where attention asks how far tokens are apart."""
+    if tells_distances(config) and any(
+        ArrayName.parse(n).edit == "prefix" for n in arrays if "/" in n
+    ):
+        raise NotBuilt(
+            f"models of family {config.family} take no prefixes",
+            hint="train a LoRA, an adapter or a prompt instead",
+        )
 
 
 def on(model: Model, array: Any) -> Any:
