@@ -20,6 +20,7 @@ from typing import Any
 
 from pageformer.errors import InvalidInput, NotBuilt, PageformerError, ServerUnready
 
+MOST_LOSSES = 10  # of workers by one item: more is not chance
 AHEAD = 2  # items that an actor has: one to work on, and the next, so that it never waits for one
 SECONDS_TO_CONNECT = 5
 STORE_BYTES = 100 << 20  # Ray's least: no vectors of a table go through its store
@@ -83,22 +84,40 @@ def check_room(ray: Any, workers: int) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Handed:
+    """An item, and how many workers were lost that had it."""
+
+    item: Any
+    losses: int = 0
+
+
 class Items:
     """Items one after another; what was given back comes before the rest."""
 
     def __init__(self, items: Iterator[Any]) -> None:
         self._items = items
-        self._back: deque[Any] = deque()
+        self._back: deque[Handed] = deque()
 
     def __iter__(self) -> "Items":
         return self
 
-    def __next__(self) -> Any:
-        return self._back.popleft() if self._back else next(self._items)
+    def __next__(self) -> Handed:
+        return self._back.popleft() if self._back else Handed(next(self._items))
 
-    def give_back(self, item: Any) -> None:
-        """Take an item that was not done."""
-        self._back.append(item)
+    def give_back(self, handed: Handed) -> None:
+        """Take an item whose worker was lost.
+
+        Raises ServerUnready for one that loses every worker.
+        """
+        losses = handed.losses + 1
+        if losses == MOST_LOSSES:
+            raise ServerUnready(
+                f"{losses} workers were lost, one after another, that had {handed.item}",
+                hint="Ray's log tells why workers end: often for want of memory; then take fewer "
+                "workers. What is done stays done; run the same command to go on",
+            )
+        self._back.append(Handed(handed.item, losses))
 
 
 @dataclass(frozen=True)
@@ -106,7 +125,7 @@ class Call:
     """What an actor was asked: to work on an item, or, where there is none, whether it is there."""
 
     actor: Any
-    item: Any
+    handed: Handed | None
     answer: "Future[Any]"
 
 
@@ -127,7 +146,8 @@ class Pool:
     def worked(self, items: Iterator[Any]) -> Iterator[Any]:
         """Hand out items, a few to each actor, and yield what came of them, as it comes.
 
-        Raises what an item raised, and ServerUnready for an actor that cannot be started.
+        Raises what an item raised, and ServerUnready for an actor that cannot be started and for an
+        item that loses every worker.
         """
         waiting = Items(items)
         while self._running or not self._idle:
@@ -139,32 +159,33 @@ class Pool:
     def _ask(self, actor: Any) -> None:
         self._await(actor, None, actor.ready.remote())
 
-    def _work(self, actor: Any, item: Any) -> None:
+    def _work(self, actor: Any, handed: Handed) -> None:
         self._running += 1
-        self._await(actor, item, actor.work.options(max_task_retries=0).remote(item))
+        work = actor.work.options(max_task_retries=0)
+        self._await(actor, handed, work.remote(handed.item))
 
-    def _await(self, actor: Any, item: Any, answer: Any) -> None:
+    def _await(self, actor: Any, handed: Handed | None, answer: Any) -> None:
         def tell(future: "Future[Any]") -> None:
-            self._answered.put(Call(actor, item, future))
+            self._answered.put(Call(actor, handed, future))
 
         answer.future().add_done_callback(tell)
 
     def _heard(self, call: Call, waiting: Items) -> list[Any]:
         """Return what came of an item; none where the actor was lost, or is there again."""
-        working = call.item is not None
-        self._running -= working
+        handed = call.handed
+        self._running -= handed is not None
         try:
             result = call.answer.result()
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except self._ray.exceptions.RayActorError as error:
-            if not working:
+            if handed is None:
                 raise as_ours(error) from error
-            waiting.give_back(call.item)
+            waiting.give_back(handed)
             self._ask(call.actor)
             return []
         self._idle.append(call.actor)
-        return [result] if working else []
+        return [result] if handed else []
 
 
 class Idler:

@@ -27,6 +27,9 @@ class Texts:
     number: int
     texts: Sequence[str | None]
 
+    def __str__(self) -> str:
+        return f"batch {self.number + 1} of the file"
+
 
 class FileWorker:
     """Encode batches in a process of its own; what Ray starts as an actor."""

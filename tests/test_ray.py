@@ -19,9 +19,9 @@ from test_embed import DOC, PROGRAM, Session, rows, state, value, vectors, writt
 
 from pageformer.embed import Range, connected, embed, ranges
 from pageformer.embedded_column import Column, Request, prepare
-from pageformer.errors import MissingGrant
+from pageformer.errors import MissingGrant, ServerUnready
 from pageformer.loader.load import load
-from pageformer.scaling import binary_copy, item
+from pageformer.scaling import actors, binary_copy, item
 from pageformer.scaling.item import Encoded
 from pageformer.scaling.text_encoder import TextEncoder, open_version
 
@@ -101,6 +101,29 @@ def kill_driver(session: Session, working: subprocess.Popen[str]) -> None:
     working.communicate()
     while rows(session, WORKERS):
         time.sleep(0.02)
+
+
+@needs_ray
+def test_an_item_that_every_worker_dies_of_ends_the_run_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, ray_folder: Path
+) -> None:
+    class Dying:
+        def ready(self) -> None:
+            pass
+
+        def work(self, number: int) -> int:
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return number
+
+    monkeypatch.setattr(actors, "MOST_LOSSES", 3)
+    monkeypatch.setenv("RAY_TMPDIR", str(ray_folder))
+    done = []
+    message = "3 workers were lost, one after another, that had 3"
+    with actors.cluster(None, 1) as ray, pytest.raises(ServerUnready, match=message):
+        for number in actors.Pool(ray, Dying, 1).worked(iter(range(5))):
+            done.append(number)
+    assert {0, 1} <= {*done} <= {0, 1, 2, 4}
 
 
 @needs_ray
