@@ -30,10 +30,6 @@ class Range:
     until: Key
 
     def __str__(self) -> str:
-        keys = (", ".join(map(str, key)) for key in (self.after or ["the first"], self.until))
-        return "rows of {} after {} up to {}".format(self.column.name, *keys)
-
-    def __str__(self) -> str:
         after, until = (", ".join(map(str, key or ["nothing"])) for key in (self.after, self.until))
         return f"the rows of {self.column.name} after {after}, up to {until}"
 

@@ -118,11 +118,10 @@ def test_an_item_that_every_worker_dies_of_ends_the_run_by_its_name(
 
     monkeypatch.setattr(actors, "MOST_LOSSES", 3)
     monkeypatch.setenv("RAY_TMPDIR", str(ray_folder))
-    done = []
+    done: list[int] = []
     message = "3 workers were lost, one after another, that had 3"
     with actors.cluster(None, 1) as ray, pytest.raises(ServerUnready, match=message):
-        for number in actors.Pool(ray, Dying, 1).worked(iter(range(5))):
-            done.append(number)
+        done.extend(actors.Pool(ray, Dying, 1).worked(iter(range(5))))
     assert {0, 1} <= {*done} <= {0, 1, 2, 4}
 
 
