@@ -85,7 +85,7 @@ def lengths(server: Server) -> dict[str, list[str]]:
 
 def count_tokens(texts: dict[str, list[str]]) -> dict[str, list[int]]:
     """Return the lengths of texts in tokens."""
-    tokenizer = Tokenizer((model_directory() / "tokenizer.json").read_bytes(), LIMIT)
+    tokenizer = Tokenizer((model_directory() / "tokenizer.json").read_bytes, LIMIT)
     return {kind: [len(tokenizer.encode(text).ids) for text in texts[kind]] for kind in LATENCIES}
 
 

@@ -143,3 +143,15 @@ def pool(
 def normalize(
     variant: str, x: ReadableBuffer, rows: int, width: int, y: WriteableBuffer, /
 ) -> None: ...
+def word_table(
+    vocabulary: dict[str, int],
+    unknown: int,
+    lowercase: bool,
+    longest_word: int,
+    before: list[int],
+    after: list[int],
+    refused: str,
+    /,
+) -> bytes: ...
+def plain_ids(table: ReadableBuffer, text: str, limit: int, /) -> tuple[list[int], bool] | None: ...
+def watch(path: str, /) -> int: ...

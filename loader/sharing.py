@@ -252,15 +252,16 @@ def evaluations(
     checkpoint: Checkpoint, source: str | PathLike[str], sharing: Sharing
 ) -> tuple[Evaluation, Evaluation, Measure]:
     """Make what chooses, and what checks and reports, on two halves of the examples."""
-    if checkpoint.tokenizer is None:
+    data = checkpoint.tokenizer
+    if data is None:
         raise NotBuilt(
             "a model that takes tensors cannot be measured on texts",
             hint="load it with --dedup exact",
         )
-    examples = _examples(checkpoint.tokenizer, sharing)
+    examples = _examples(data, sharing)
     head = read_head(source) if examples.measure == "accuracy" else None
     config = checkpoint.config
-    tokenizer = Tokenizer(checkpoint.tokenizer, config.max_length)
+    tokenizer = Tokenizer(lambda: data, config.max_length)
     first, second = (Evaluation(config, tokenizer, head, half) for half in examples.halves())
     return first, second, examples.measure
 

@@ -51,6 +51,8 @@ def open_version(dsn: str, hash: bytes, compute: str, *, alone: bool) -> TextEnc
         raise UnknownName(
             f"there is no version {hash.hex()[:12]}", hint="pageformer models"
         ) from error
+    if version.config.vocabulary:
+        version.tokenizer.read()
     return TextEncoder(version, version.encoder.alone() if alone else version.encoder)
 
 

@@ -32,6 +32,10 @@ class Session:
             self.run(query)
         return raised.value.diag
 
+    def pages(self) -> list[Path]:
+        """Tell the files of pages among those that the server process maps."""
+        return [file for file in self.mapped() if not file.name.startswith("wordpieces")]
+
     def mapped(self) -> dict[Path, dict[str, int]]:
         """Tell the kilobytes (Rss, Pss …) of each cache file that the server process maps."""
         [(process,)] = self.run("select pg_backend_pid()")

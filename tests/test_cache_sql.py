@@ -126,7 +126,7 @@ def test_a_damaged_cache_file_is_told_by_name_and_then_read_again(
     )
     assert "repeat the query" in (told.message_hint or "")
     assert session.encode() == vector
-    assert session.run("select pageformer.verify('tiny')") == [(len(session.mapped()),)]
+    assert session.run("select pageformer.verify('tiny')") == [(len(session.pages()),)]
 
 
 def test_verify_finds_damage_that_left_no_trace_of_a_write(connect: Connect) -> None:

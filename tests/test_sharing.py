@@ -108,8 +108,9 @@ def computed(connection: Connection, model: str, source: Path) -> np.ndarray[Any
         block = block_to_array(value)
         matrix = np.atleast_2d(whole[tensor])
         matrix[(row - 1) * side :, (col - 1) * side :][: len(block), : block.shape[1]] = block
-    assert read.tokenizer is not None
-    tokenizer = Tokenizer(read.tokenizer, read.config.max_length)
+    data = read.tokenizer
+    assert data is not None
+    tokenizer = Tokenizer(lambda: data, read.config.max_length)
     batch = encoder.join([tokenizer.encode(text).ids for text in TEXTS])
     return encoder.encode(model_of(read.config, whole, Operators()), batch, lambda: None)
 

@@ -78,7 +78,7 @@ def vector(text: str) -> Any:
 
 
 def ids_of(directory: Path, text: str) -> list[int]:
-    tokenizer = Tokenizer((directory / "tokenizer.json").read_bytes(), 64)
+    tokenizer = Tokenizer((directory / "tokenizer.json").read_bytes, 64)
     return tokenizer.encode(text).ids
 
 

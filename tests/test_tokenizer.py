@@ -24,7 +24,7 @@ def data(minilm_dir: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def ours(data: bytes) -> Tokenizer:
-    return Tokenizer(data, LIMIT)
+    return Tokenizer(lambda: data, LIMIT)
 
 
 def library(data: bytes, direction: str | None = None) -> Library:

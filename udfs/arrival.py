@@ -21,7 +21,7 @@ def check(
         missing = "its tensors are missing"
     elif late:
         missing = f"{late} of its {len(blocks)} blocks are on no page"
-    elif version["tokenizer"] is None and version["has_tokenizer"]:
+    elif version["tokenizer_hash"] and not version["tokenizer_is_here"]:
         missing = "its tokenizer is missing"
     else:
         return

@@ -12,6 +12,8 @@ from pageformer.udfs import threads
 from pageformer.udfs.config import Config
 from pageformer.udfs.encoding import Layers, LocalEncoder
 from pageformer.udfs.layout import Layout
+from pageformer.udfs.page_cache.watch import Start
+from pageformer.udfs.tokenizer import Plain
 
 if TYPE_CHECKING:  # NumPy, which the compiled path does without
     from pageformer.cpu_backend.profile import Profile as Profile
@@ -23,6 +25,8 @@ BACKENDS = {
     "cpu": ("pageformer.cpu_backend.operators", "CpuOperators"),
     "gpu": ("pageformer.gpu_backend.operators", "GpuOperators"),
 }
+# (form, how to make it of a tokenizer.json) -> the bytes that were made
+ShareWords = Callable[[str, Callable[[bytes], bytes]], memoryview]
 # (form, digest of the sources, how to make it) -> the bytes that were made
 Share = Callable[[str, bytes, Callable[[], bytes]], memoryview]
 KERNELS = "pageformer.cpu_backend._kernels"
@@ -100,6 +104,27 @@ def encoder(setting: str, layout: Layout, compute: str, share: Share) -> LocalEn
     with threads.kept_out():
         from pageformer.udfs.composed import ComposedEncoder
     return ComposedEncoder(model(setting, layout, compute if whole else "float32"))
+
+
+def watch() -> Start | None:
+    """Return what has the kernel tell of changes in a folder, where the package was compiled."""
+    if not find_spec(KERNELS):
+        return None
+    from pageformer.cpu_backend import _kernels as kernels
+
+    return kernels.watch
+
+
+def plain_text(setting: str, share: ShareWords) -> Plain | None:
+    """Return what tokenises plain texts without the tokenizers library, where there is such.
+
+    share: keeps what is made of the tokenizer for all connections.
+    """
+    if named(setting) == "numpy" or not find_spec(KERNELS):
+        return None
+    from pageformer.cpu_backend import plain_text
+
+    return plain_text.reader(share(plain_text.FORM, plain_text.table))
 
 
 def layers(setting: str, layout: Layout) -> Layers:

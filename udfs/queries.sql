@@ -54,11 +54,13 @@ order by v.hash, v.id
 select id from pageformer.version where hash = $1::bytea order by id limit 1
 
 -- name: version
-select v.hash, v.config, v.block_side, a.data as tokenizer,
-    v.tokenizer_hash is not null as has_tokenizer
+select v.hash, v.config, v.block_side, v.tokenizer_hash, a.hash is not null as tokenizer_is_here
 from pageformer.version v
 left join pageformer.asset a on a.hash = v.tokenizer_hash
 where v.id = $1::integer
+
+-- name: tokenizer
+select data from pageformer.asset where hash = $1::bytea
 
 -- name: describe
 select v.format, v.parameters, v.source, pg_catalog.encode(v.tokenizer_hash, 'hex') as tokenizer

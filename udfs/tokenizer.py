@@ -4,14 +4,20 @@ Tokenising cannot be interrupted, so a long text is read as a
 growing prefix (or suffix) until the limit is reached, with the same ids as from the whole text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
-from typing import NamedTuple
-
-from tokenizers import Encoding
-from tokenizers import Tokenizer as Library
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 from pageformer.errors import InvalidInput, NotBuilt
+from pageformer.udfs import threads
+
+if TYPE_CHECKING:  # which plain texts do without
+    from tokenizers import Encoding
+    from tokenizers import Tokenizer as Library
+
+# A text and a limit -> its ids and whether it was cut; None: not to be told without the library.
+Plain = Callable[[str, int], tuple[list[int], bool] | None]
 
 # A first piece of text has this many characters per token that the limit allows.
 CHARACTERS_PER_TOKEN = 12
@@ -37,21 +43,43 @@ class Token(NamedTuple):
 
 
 class Tokenizer:
-    """Tokenise for one version: a `tokenizer.json`, and a limit in tokens."""
+    """Tokenise for one version: a `tokenizer.json`, and a limit in tokens.
 
-    def __init__(self, data: bytes, limit: int) -> None:
-        self._library = Library.from_buffer(data)
-        self._library.no_padding()
-        self._library.no_truncation()
+    read: reads the file's bytes when they are first needed. plain: knows the ids of plain texts
+    without them.
+    """
+
+    def __init__(self, read: Callable[[], bytes], limit: int, plain: Plain | None = None) -> None:
+        self._read = read
         self._limit = limit
-        self._room = limit - self._library.num_special_tokens_to_add(False)
+        self._plain = plain
+
+    @cached_property
+    def _library(self) -> "Library":
+        with threads.kept_out():
+            from tokenizers import Tokenizer as Library
+        library = Library.from_buffer(self._read())
+        library.no_padding()
+        library.no_truncation()
+        return library
+
+    @cached_property
+    def _margin(self) -> int:
+        """The length of the longest added token."""
         added = self._library.get_added_tokens_decoder().values()
-        self._margin = max((len(token.content) for token in added), default=0)
+        return max((len(token.content) for token in added), default=0)
+
+    @property
+    def _room(self) -> int:
+        return self._limit - self.specials
+
+    def read(self) -> None:
+        """Read the file now, since it cannot be read later on."""
+        _ = self._library
 
     def within(self, limit: int) -> "Tokenizer":
         """Return the same tokenizer with another limit."""
         other = copy(self)
-        other._room += limit - self._limit
         other._limit = limit
         return other
 
@@ -69,6 +97,8 @@ class Tokenizer:
 
         Raises InvalidInput when truncate is 'error' and the text is too long.
         """
+        if tokens := self._encode_plain(text, truncate):
+            return tokens
         size = CHARACTERS_PER_TOKEN * self._limit
         while size < len(text):
             near = text[-size:] if truncate == "left" else text[:size]
@@ -81,10 +111,20 @@ class Tokenizer:
             return self._cut(encoding, truncate)
         return Tokens(self._library.post_process(encoding).ids, cut=False)
 
-    @property
+    def _encode_plain(self, text: str, truncate: str | None) -> Tokens | None:
+        """Tokenise a plain text that is cut at its end or not at all."""
+        if self._plain is None or truncate not in ("right", "left", "error"):
+            return None
+        found = self._plain(text, self._limit)
+        tokens = Tokens(*found) if found else None
+        if tokens and tokens.cut and truncate != "right":
+            return None
+        return tokens
+
+    @cached_property
     def specials(self) -> int:
         """Return how many special tokens stand around a text."""
-        return self._limit - self._room
+        return self._library.num_special_tokens_to_add(False)
 
     def count(self, text: str) -> int:
         """Count the tokens of a short text, special ones included."""
@@ -126,7 +166,7 @@ class Tokenizer:
         places = [None if text is None else next(offsets) for text in joined.sequence_ids]
         return Tokens(joined.ids, cut, None, places)
 
-    def _near(self, text: str, truncate: str | None) -> Encoding:
+    def _near(self, text: str, truncate: str | None) -> "Encoding":
         """Tokenise as much of a text as can matter: a beginning that exceeds the limit, or all."""
         size = CHARACTERS_PER_TOKEN * self._limit
         while size < len(text) and truncate != "left":
@@ -154,7 +194,7 @@ class Tokenizer:
         enough = self._sure(encoding, len(text), truncate == "left") >= self._room
         return self._cut(encoding, truncate) if enough else None
 
-    def _encode(self, text: str, truncate: str | None) -> Encoding:
+    def _encode(self, text: str, truncate: str | None) -> "Encoding":
         if truncate not in ("right", "left", "error"):
             raise InvalidInput(
                 f"truncate is 'right', 'left' or 'error', not {truncate or 'null'!r}",
@@ -162,13 +202,13 @@ class Tokenizer:
             )
         return self._library.encode(text, add_special_tokens=False)
 
-    def _cut(self, encoding: Encoding, truncate: str | None) -> Tokens:
+    def _cut(self, encoding: "Encoding", truncate: str | None) -> Tokens:
         if truncate == "error":
             raise self._too_long()
         encoding.truncate(self._room, direction=truncate or "right")
         return Tokens(self._library.post_process(encoding).ids, cut=True)
 
-    def _sure(self, encoding: Encoding, length: int, from_end: bool) -> int:
+    def _sure(self, encoding: "Encoding", length: int, from_end: bool) -> int:
         """Count the tokens that stay as they are whatever text follows (or precedes).
 
         The word at the open end may go on, and the last characters may begin an added token.
@@ -208,7 +248,7 @@ class Tokenizer:
         tokens = [token._replace(start=0, end=0) for token in self._tokens(encoding, 0)]
         return tokens[:lead], tokens[lead + content :]
 
-    def _tokens(self, encoding: Encoding, start: int) -> list[Token]:
+    def _tokens(self, encoding: "Encoding", start: int) -> list[Token]:
         rows = zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True)
         return [Token(id, token, start + a, start + b) for id, token, (a, b) in rows]
 

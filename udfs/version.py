@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,8 @@ class Version:
         [row] = rows("version", id)
         self.hash: bytes = row["hash"]
         self.config = Config.from_json(row["config"])
-        self._tokenizer_json: bytes | None = row["tokenizer"]
+        self._rows = rows
+        self._tokenizer_hash: bytes | None = row["tokenizer_hash"]
         places = rows("places", id)
         placed = {row["block_hash"]: place_of(row) for row in places}
         tensors = [TensorRow(**tensor) for tensor in rows("tensors", id)]
@@ -67,6 +68,7 @@ class Version:
         self._made_views: list[memoryview] = []
         self._held: list[Page] = []
         self._views: list[memoryview] = []
+        self._sound_in: tuple[int, int] | None = None  # the cache's state when pages were sound
         self._until = inf  # when it is worth a try to open it otherwise
         self._hold(page_bytes(placed.values()), compute)
         backends.prepare(backend, cache.shared_memory)
@@ -132,12 +134,27 @@ class Version:
                 "this model has no tokenizer: it encodes images, not text",
                 hint="call pageformer.encode_image(image, model)",
             )
-        if self._tokenizer_json is None:
+        if self._tokenizer_hash is None:
             raise NotBuilt(
                 "this model has no tokenizer: it encodes tensors, not text",
                 hint="call pageformer.encode_tensor(tensor, model)",
             )
-        return Tokenizer(self._tokenizer_json, self.config.max_length)
+        read = partial(self._read_tokenizer, self._tokenizer_hash)
+        share = partial(self._share_words, self._tokenizer_hash)
+        plain = backends.plain_text(self._backend, share) if self._held else None
+        return Tokenizer(read, self.config.max_length, plain)
+
+    def _read_tokenizer(self, hash: bytes) -> bytes:
+        data: bytes = self._as_owner(lambda: read_tokenizer(self._rows, hash))
+        return data
+
+    def _share_words(self, hash: bytes, form: str, make: Callable[[bytes], bytes]) -> memoryview:
+        """Keep what is made of a tokenizer where all connections find it."""
+        view = self.cache.open_made((hash, form), lambda: make(self._read_tokenizer(hash)))
+        self._made.append((hash, form))
+        self._made_views.append(view)
+        self.cache.belong(self.hash, "words", [(hash, form)])
+        return view.cast("B")
 
     @property
     def page_bytes(self) -> int:
@@ -151,8 +168,13 @@ class Version:
 
     def is_sound(self) -> bool:
         """Tell whether the mapped pages are still what they were; False: open the version again."""
-        pages, views = [*self._held, *self._made], [*self._views, *self._made_views]
-        return time.monotonic() < self._until and self.cache.still_sound(pages, views)
+        state = self.cache.state()
+        if state is None or state != self._sound_in:
+            pages, views = [*self._held, *self._made], [*self._views, *self._made_views]
+            if not self.cache.still_sound(pages, views):
+                return False
+            self._sound_in = state
+        return time.monotonic() < self._until
 
     def request(self) -> None:
         """Count that a statement wants this version, which is ready."""
@@ -163,7 +185,7 @@ class Version:
         for task in self.tasks.values():
             self.cache.close(task.pages)
         self.tasks.clear()
-        for name in ("encoder", "layers", "model", "_layout", "_views", "_made_views"):
+        for name in ("encoder", "tokenizer", "layers", "model", "_layout", "_views", "_made_views"):
             self.__dict__.pop(name, None)
         self.cache.close([*self._held, *self._made])
 
@@ -190,6 +212,13 @@ def read_page(rows: Rows, page: bytes) -> bytes:
             hint="restore it from a backup, or drop the version and load it again",
         )
     data: bytes = found[0]["data"]
+    return data
+
+
+def read_tokenizer(rows: Rows, hash: bytes) -> bytes:
+    """Read a tokenizer.json from its table."""
+    [row] = rows("tokenizer", hash)
+    data: bytes = row["data"]
     return data
 
 

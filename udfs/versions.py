@@ -12,7 +12,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pageformer.errors import DamagedPage, InvalidInput, MissingGrant, UnknownName
-from pageformer.udfs import spi
+from pageformer.udfs import backends, spi
 from pageformer.udfs.page_cache.cache import PageCache
 from pageformer.udfs.page_cache.room import limit_of, policy_of
 from pageformer.udfs.version import Version, read_blocks, read_page
@@ -192,6 +192,7 @@ def page_cache() -> PageCache:
             limit_of(limit),
             policy_of(policy),
             spare,
+            backends.watch(),
         )
     return _caches[chosen]
 

@@ -46,6 +46,13 @@ PyObject *panels(PyObject *module, PyObject *arguments);
 /* One product by panels: panel_operator.c. */
 PyObject *panel_product(PyObject *module, PyObject *arguments);
 
+/* Plain text to ids: wordpiece_object.c. */
+PyObject *word_table(PyObject *module, PyObject *arguments);
+PyObject *plain_ids(PyObject *module, PyObject *arguments);
+
+/* Told of changes in a folder: watch.c. */
+PyObject *watch(PyObject *module, PyObject *path);
+
 PyObject *text_of_vector(const float *x, int count);
 
 /* Single operators: operators.c. */

@@ -20,6 +20,7 @@ from pageformer.udfs.page_cache.page_files import Make, NoRoom, PageFiles
 from pageformer.udfs.page_cache.private_folder import PrivateFolder
 from pageformer.udfs.page_cache.room import Room
 from pageformer.udfs.page_cache.usage import Counts
+from pageformer.udfs.page_cache.watch import Start
 
 FRESH_SECONDS = 0.005  # a mapping that was looked at this recently is not looked at again
 
@@ -41,7 +42,8 @@ class PageCache:
     of differences is based on. warn: told once when the folder takes no more files and
     pages go to this process's own memory. limit: bytes of pages in the folder; None: as many as it
     takes. policy: what goes first (see eviction.py). spare: gives up something that this process
-    holds and does not need; False: there is nothing.
+    holds and does not need; False: there is nothing. watch: begins to be told of changes in a
+    folder; None: files are looked at instead.
     """
 
     def __init__(
@@ -55,16 +57,18 @@ class PageCache:
         limit: int | None = None,
         policy: str = "sharing",
         spare: Callable[[], bool] = lambda: False,
+        watch: Start | None = None,
     ) -> None:
         cluster = hashlib.sha256(os.path.realpath(data_directory).encode()).hexdigest()[:16]
         self.folder = PrivateFolder(
-            os.path.join(folder_parent, f"pageformer-{os.geteuid()}-{cluster}")
+            os.path.join(folder_parent, f"pageformer-{os.geteuid()}-{cluster}"), watch
         )
         self.room = Room(self.folder, limit, policy, pulse)
         self._files = PageFiles(self.folder, self.room, read_page, read_blocks, pulse, warn)
         self._pulse = pulse
         self._spare = spare
         self._mapped: dict[Page, Mapping] = {}
+        self._given_up = 0  # how many times mappings were, that somebody held
         self._descriptors = FileLimit()
         self.room.trim()
 
@@ -138,6 +142,11 @@ class PageCache:
             if mapping.holders <= 0:
                 del self._mapped[page]
 
+    def state(self) -> tuple[int, int] | None:
+        """Return what is another as soon as `still_sound` may be; None: nobody can tell."""
+        changes = self.folder.watch.count()
+        return None if changes is None else (changes, self._given_up)
+
     def still_sound(self, pages: Sequence[Page], views: Sequence[memoryview]) -> bool:
         """Tell whether open pages may still be computed with; False: close them and open again.
 
@@ -156,7 +165,7 @@ class PageCache:
             try:
                 there = self._files.still_there(mapping)
             except DamagedPage:
-                self._mapped.clear()
+                self._give_up()
                 raise
             if not there:
                 del self._mapped[page]
@@ -172,7 +181,7 @@ class PageCache:
         found = {page: self._is_sound(page) for page in pages}
         damaged = [page for page, sound in found.items() if sound is False]
         if damaged:
-            self._mapped.clear()
+            self._give_up()
             raise self._files.damaged(damaged)
         return sum(sound is not None for sound in found.values())
 
@@ -215,12 +224,16 @@ class PageCache:
         try:
             return self._files.bring(page, must, make)
         except DamagedPage:
-            self._mapped.clear()
+            self._give_up()
             raise
         except OSError as error:
             if error.errno != EMFILE:
                 raise
             raise self._descriptors.exhausted(self._mapped) from error
+
+    def _give_up(self) -> None:
+        self._mapped.clear()
+        self._given_up += 1
 
     def _is_sound(self, page: Page) -> bool | None:
         """Hash all that the cache holds of a page; None: it holds nothing."""
@@ -232,5 +245,6 @@ class PageCache:
         return all(mapping.is_sound() for mapping in copies) if copies else None
 
     def _count(self, version: bytes | None, pages: int, made: int) -> None:
+        self._files.rest()
         if version is not None:
             self.room.usage.count(version, Counts(pages - made, made))

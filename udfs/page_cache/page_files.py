@@ -47,6 +47,7 @@ class PageFiles:
         self._pulse = pulse
         self._warn = warn
         self._warned = False
+        self._last: Buffer = b""
         self.made = 0  # counts the pages that were not there
 
     def bring(self, page: Page, must: bool, make: Make | None = None) -> Mapping:
@@ -63,6 +64,10 @@ class PageFiles:
                 raise
             self._tell_private(error)
         return copy_to_memory(page, self._content(page, make))
+
+    def rest(self) -> None:
+        """Give back memory: no more pages are filled for now."""
+        self._last = b""
 
     def still_there(self, mapping: Mapping) -> bool:
         """Tell whether a mapping's file still has its name; hash it when it was written to."""
@@ -139,6 +144,9 @@ class PageFiles:
         """Make a page's file and map it, or a copy of its own where there is no room for a file."""
         self._pulse()
         data = self._content(page, make)
+        self._last = (
+            data  # or its memory went back to the system, which clears it anew for each page
+        )
         self.made += 1
         with self._room.reserved(file_name(page), len(data), must) as there_is_room:
             if there_is_room:

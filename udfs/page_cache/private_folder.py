@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pageformer.errors import ServerUnready
+from pageformer.udfs.page_cache.watch import Start, Watch
 
 LOCKS = "locks"
 RETIRED = "retired."  # what lost its name while somebody still holds it
@@ -26,10 +27,14 @@ UNWRITABLE = FULL | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
 class PrivateFolder:
-    """Hold one folder of files and a lock per number, shared by this user's processes."""
+    """Hold one folder of files and a lock per number, shared by this user's processes.
 
-    def __init__(self, path: str) -> None:
+    watch: begins to be told of changes in a folder.
+    """
+
+    def __init__(self, path: str, watch: Start | None = None) -> None:
         self.path = path
+        self.watch = Watch(watch)
         self.openings = 0  # counts the folders that stood there; whoever maps a file looks at it
         self._folder = -1
         self._locks = -1
@@ -54,6 +59,7 @@ class PrivateFolder:
 
     def close(self) -> None:
         """Close the descriptors; locks that are held through them are released."""
+        self.watch.end()
         for descriptor in (self._folder, self._locks):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -211,6 +217,7 @@ class PrivateFolder:
         except ServerUnready:
             self.close()
             raise
+        self.watch.begin(f"/proc/self/fd/{self._folder}")
 
     def _check_ours(self, found: os.stat_result) -> None:
         if found.st_uid != os.geteuid():

@@ -22,6 +22,8 @@ LOCK = (1 << 60) + 1  # beyond the locks of pages
 RETRY_SECONDS = 0.002
 PATIENCE_SECONDS = 2.0  # a process that was stopped while it made room does not stop all others
 FRESH_SECONDS = 1  # what was added up this recently is believed
+LIMITED_SECONDS = 0.001  # requests are settled together that long, where they decide what stays
+UNLIMITED_SECONDS = 0.1  # and where they are counted to be shown
 MORE = 32  # when something goes, this part of the limit goes with it: adding up takes time
 
 
@@ -62,7 +64,7 @@ class Room:
         self, folder: PrivateFolder, limit: int | None, policy: str, pulse: Callable[[], None]
     ) -> None:
         self.limit = limit
-        self.usage = Usage(folder)
+        self.usage = Usage(folder, UNLIMITED_SECONDS if limit is None else LIMITED_SECONDS)
         self.inventory = Inventory(folder, self.usage)
         self._folder = folder
         self._policy = policy

@@ -2,8 +2,8 @@
 
 Eight-byte cells: what the head says, then the state of the forecast, then a record per version.
 They are changed under a lock that the kernel takes from the dead; where it is not to be had at
-once, counts wait in their process. So do requests that follow each other within a millisecond: they
-are settled together. One that is killed in between leaves a wrong count at most.
+once, counts wait in their process. So do requests that follow each other closely: they are settled
+together. One that is killed in between leaves a wrong count at most.
 
     cell 0    bytes of pages in the folder, at most
     cell 1    when they were added up, in seconds
@@ -31,7 +31,6 @@ RECORD = 4 + 3
 SIZE = 8 * (RECORDS + RECORD * VERSIONS)
 LOCK = 1 << 60  # beyond the locks of pages
 NOBODY = bytes(32)
-TOGETHER_SECONDS = 0.001
 
 
 class Standing(NamedTuple):
@@ -50,10 +49,14 @@ class Counts(NamedTuple):
 
 
 class Usage:
-    """Count for all processes that share a folder."""
+    """Count for all processes that share a folder.
 
-    def __init__(self, folder: PrivateFolder) -> None:
+    together: requests that follow each other within so many seconds are settled together.
+    """
+
+    def __init__(self, folder: PrivateFolder, together: float) -> None:
         self._folder = folder
+        self._together = together
         self._seen = -1  # which folder the memory belongs to
         self._memory: mmap.mmap | None = None
         self._waiting: list[tuple[bytes, bool, Counts]] = []
@@ -64,7 +67,7 @@ class Usage:
         """Count what became of a version's pages, and the request for them."""
         self._waiting.append((version, request, counts))
         now = time.monotonic()
-        if not request or now > self._settled_at + TOGETHER_SECONDS:
+        if not request or now > self._settled_at + self._together:
             self._settled_at = now
             self._settle_waiting()
 

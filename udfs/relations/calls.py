@@ -3,7 +3,7 @@
 No page is mapped here: the text reads blocks by joins, with the rights of the role that asks.
 """
 
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 from pageformer.udfs import threads
 
@@ -15,6 +15,7 @@ with threads.kept_out():
     from pageformer.udfs.relations import encoder_sql as forward
     from pageformer.udfs.relations.steps import Plan
     from pageformer.udfs.tokenizer import Tokenizer
+    from pageformer.udfs.version import read_tokenizer
     from pageformer.udfs.versions import Resolved
 
 Tensor = list[list[list[float]]]
@@ -26,7 +27,7 @@ class Written:
     def __init__(self, id: int, name: str) -> None:
         [row] = spi.rows("version", id)
         self.config = Config.from_json(row["config"])
-        self._tokenizer_json: bytes | None = row["tokenizer"]
+        self._tokenizer_hash: bytes | None = row["tokenizer_hash"]
         self._name, self._side = name, row["block_side"]
         self._tensors = frozenset(tensor["name"] for tensor in spi.rows("tensors", id))
 
@@ -36,13 +37,14 @@ class Written:
 
         Raises NotBuilt for a model that takes images or tensors, not text.
         """
-        if self._tokenizer_json is None:
+        if self._tokenizer_hash is None:
             raise NotBuilt(
                 "this model has no tokenizer: it encodes images or tensors, not text",
                 hint="call pageformer.encode_image_relational(image, model) or "
                 "pageformer.encode_tensor_relational(tensor, model)",
             )
-        return Tokenizer(self._tokenizer_json, self.config.max_length)
+        read = partial(read_tokenizer, spi.rows, self._tokenizer_hash)
+        return Tokenizer(read, self.config.max_length)
 
     @cached_property
     def of_text(self) -> str:
