@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-TASKS = (1, 32)
+TASKS = (1, 8, 32)
 RANK, BATCH, MODELS = 8, 32, 8
 
 

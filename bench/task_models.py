@@ -138,10 +138,10 @@ def queries(
     return [draw.integers(1000, words, n).tolist() for n in lengths]
 
 
-def by_turns(*runs: Callable[[], object]) -> list[float]:
+def by_turns(*runs: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
     """Run each some times, by turns, after once that is not counted; the median seconds."""
     taken: list[list[float]] = [[] for _ in runs]
-    for turn in range(ROUNDS + 1):
+    for turn in range(rounds + 1):
         for run, own in zip(runs, taken, strict=True):
             begin = time.perf_counter()
             run()

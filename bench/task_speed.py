@@ -1,92 +1,177 @@
-"""How fast batches of many tasks run, beside a model for each task, and beside PEFT.
+"""How fast batches of many tasks run, beside a model for each task.
 
-An encoder of MiniLM's size. Each cell is kept in build/ as soon as it is measured, so that the next
-run goes on with the others.
+Each cell is kept in build/ as soon as it is measured, so that the next run goes on with the others.
 """
 
 import json
 import multiprocessing
 import os
-import subprocess
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import peft_peer, task_models
-from bench.peer import PYTHON
-from bench.task_models import KINDS, made_tasks, no_share, nothing, progress, queries
+from bench import task_models
+from bench.task_models import KINDS, by_turns, made_tasks, no_share, nothing, progress, queries
+from pageformer.cpu_backend import _kernels as kernels
 from pageformer.udfs import backends, composed
+from pageformer.udfs.config import Config
 from pageformer.udfs.encoding import LocalEncoder
 from pageformer.udfs.model import Model
-from pageformer.udfs.tasks.task_array import floats
-from pageformer.udfs.tasks.task_run import Task, read
+from pageformer.udfs.tasks.task_run import Task
 
 KEPT = Path(__file__).parents[1] / "build" / "task-cells.json"
-PEER = Path(os.environ.get("PEFT_PYTHON", PYTHON))  # an interpreter that has torch and peft
 HIDDEN, LAYERS, WORDS = 384, 6, 2048
+SIZES = {"MiniLM": (384, 6), "DistilBERT": (768, 6), "BERT-base": (768, 12)}
 TASKS = (32, 128, 8, 1, 64, 16, 4, 2)  # measured in this order
 SIGMAS = (1, 2, 4, 8)
-COPIES = 32  # full models, of 44 MB: far more than caches hold
-QUERIES, FEWER = 1024, 256  # all at once; and where each is computed with few others
+COPIES, LARGE_COPIES = 32, 8  # full models, of 44 MB and from 170: far more than caches hold
+QUERIES, FEWER = 1024, 128  # all at once; and where each is computed with few others
+MIXED = 32  # queries at a time, where sizes are compared
 Ids = list[list[int]]
 Cell = dict[str, Any]
 CONFIG = task_models.bert(HIDDEN, LAYERS, WORDS)
+
+
+class Contest(NamedTuple):
+    """Hold a model with its tasks, and full models to compare it with."""
+
+    model: Model
+    tasks: list[Task]
+    own: Sequence[LocalEncoder]
+
+
+# -- by numbers of tasks --------------------------------------------------------------------------
 
 
 def throughput() -> list[str]:
     """Compare mixed batches with one task of each kind, and with a model for each task."""
     for number in TASKS:
         for sigma in SIGMAS:
-            kept(f"{number} tasks, sigma {sigma}", lambda n=number, s=sigma: cell(n, s))
-    cells = [c for c in saved().values() if "mixed" in c]
+            kept(f"{number} tasks, sigma {sigma}", partial(cell, number, sigma))
+        kept(f"{number} tasks, all", partial(all_at_once, number, 4))
+    cells = saved().values()
+    order = [(number, sigma) for number in sorted(TASKS) for sigma in SIGMAS]
+    mixed = {(c["tasks"], c["sigma"]): c for c in cells if "mixed" in c}
     lines = [
         "| tasks | sigma | mixed, queries/s | of one task a kind | x one after another | "
-        "x in parallel | all at once, queries/s | x one model after another |",
-        "|---" * 8 + "|",
+        "x in parallel |",
+        "|---" * 6 + "|",
     ]
-    for c in sorted(cells, key=lambda c: (c["tasks"], c["sigma"])):
+    for c in (mixed[at] for at in order):
         lines.append(
             f"| {c['tasks']} | {c['sigma']} | {c['mixed']:.0f} | {c['mixed'] / c['few']:.0%} | "
-            f"{c['mixed'] / c['one']:.2f} | {c['mixed'] / c['parallel']:.2f} | {c['all']:.0f} | "
-            f"{c['all'] / c['by model']:.2f} |"
+            f"{c['mixed'] / c['one']:.2f} | {c['mixed'] / c['parallel']:.2f} |"
         )
+    lines += [
+        "",
+        "| tasks | all at once, queries/s | x one model after another |",
+        "|---" * 3 + "|",
+    ]
+    for c in sorted((c for c in cells if "all" in c), key=lambda c: int(c["tasks"])):
+        lines.append(f"| {c['tasks']} | {c['all']:.0f} | {c['all'] / c['by model']:.2f} |")
     return [
         *lines,
-        f"\nAn encoder of {LAYERS} layers of {HIDDEN}, float32. Mixed: a query of each task at a "
-        "time, in one batch. One after another: each of these alone, by the compiled pass, in a "
-        f"full model of its own (up to {COPIES} of them); in parallel: by a process on each core. "
-        f"All at once: {QUERIES} queries as they are planned, against each model's queries in "
-        "batches.",
+        f"\nAn encoder of {LAYERS} layers of {HIDDEN}, float32, lengths N(32, sigma). "
+        "Mixed: a query of each task at a time, in one batch. One after another: each of these "
+        f"alone, by the compiled pass, in a full model of its own (up to {COPIES}); parallel: by a "
+        f"process on each core. {FEWER} queries, medians of {task_models.ROUNDS} rounds by turns. "
+        f"All at once: {QUERIES} queries, sigma 4, as they are planned, against each model's "
+        "queries in batches.",
     ]
 
 
 def cell(number: int, sigma: int) -> Cell:
     """Measure one number of tasks with one spread of lengths, in queries a second."""
     model, tasks = base()
-    ids = queries(np.random.default_rng(sigma), sigma, QUERIES, WORDS)
-    fewer, few = ids[:FEWER], min(number, len(KINDS))
-    own = models()[: min(number, COPIES)]
-    return {
-        "tasks": number,
-        "sigma": sigma,
-        "mixed": rate(fewer, lambda: one_each(model, fewer, tasks[:number], number)),
-        "few": rate(fewer, lambda: one_each(model, fewer, tasks[:few], number)),
-        "one": rate(fewer, lambda: alone(own, fewer)),
-        "parallel": in_parallel(own, fewer),
-        "all": rate(ids, lambda: encode(model, ids, tasks[:number])),
-        "by model": rate(ids, lambda: by_model(own, ids, number)),
+    ids = queries(np.random.default_rng(sigma), sigma, FEWER, WORDS)
+    few, own = min(number, len(KINDS)), models()[: min(number, COPIES)]
+    runs = {
+        "mixed": partial(one_each, model, ids, tasks[:number], number),
+        "few": partial(one_each, model, ids, tasks[:few], number),
+        "one": partial(alone, own, ids),
     }
+    found = {"tasks": number, "sigma": sigma, **rates(ids, runs)}
+    return {**found, "parallel": in_parallel(own, ids)}
 
 
-def rate(ids: Ids, run: Callable[[], object]) -> float:
-    """Time one run."""
-    begin = time.perf_counter()
-    run()
-    return len(ids) / (time.perf_counter() - begin)
+def all_at_once(number: int, sigma: int) -> Cell:
+    """Measure many queries of so many tasks, in queries a second."""
+    model, tasks = base()
+    ids = queries(np.random.default_rng(sigma), sigma, QUERIES, WORDS)
+    own = models()[: min(number, COPIES)]
+    runs = {
+        "all": partial(encode, model, ids, tasks[:number]),
+        "by model": partial(by_model, own, ids, number),
+    }
+    return {"tasks": number, **rates(ids, runs, 1)}
+
+
+# -- by sizes -------------------------------------------------------------------------------------
+
+
+def sizes() -> list[str]:
+    """Compare mixed batches with one query after another, and both with what cores multiply."""
+    for name, size in SIZES.items():
+        contest = cache(partial(contest_of, task_models.bert(*size, WORDS)))
+        for sigma in SIGMAS:
+            kept(f"{name}, sigma {sigma}", lambda s=sigma, of=contest: sized(of(), s))
+    lines = [
+        "| size | sigma | mixed, queries/s | of one task a kind | one after another | times | "
+        "share of peak, mixed | and one after another |",
+        "|---" * 8 + "|",
+    ]
+    for name in SIZES:
+        for sigma in SIGMAS:
+            c = saved()[f"{name}, sigma {sigma}"]
+            lines.append(
+                f"| {name} | {sigma} | {c['mixed']:.1f} | {c['mixed'] / c['few']:.0%} | "
+                f"{c['one']:.1f} | {c['mixed'] / c['one']:.2f} | {c['mixed'] * c['of peak']:.0%} | "
+                f"{c['one'] * c['of peak']:.0%} |"
+            )
+    return [
+        *lines,
+        f"\n{MIXED} tasks, a query of each at a time, against each query alone in full models, "
+        f"{LARGE_COPIES} of them by turns; float32, {FEWER // 2} queries, medians of "
+        f"{task_models.ROUNDS} rounds by turns. Peak: the multiplications and additions that "
+        "registers alone take, on all cores; counted are those of shared weights. Where one after "
+        "another takes a share s of it, nothing is more than 1 / s times as fast.",
+    ]
+
+
+def contest_of(config: Config) -> Contest:
+    """Make what is compared at a size."""
+    progress("making models")
+    model = backends.model("cpu", task_models.layout(config))
+    return Contest(model, made_tasks(model, MIXED), full_models(config, LARGE_COPIES))
+
+
+def sized(contest: Contest, sigma: int) -> Cell:
+    """Measure a size with one spread of lengths, in queries a second."""
+    model, tasks, own = contest
+    ids = queries(np.random.default_rng(sigma), sigma, FEWER // 2, WORDS)
+    runs = {
+        "mixed": partial(one_each, model, ids, tasks, MIXED),
+        "few": partial(one_each, model, ids, tasks[: len(KINDS)], MIXED),
+        "one": partial(alone, own, ids),
+    }
+    peak = kernels.peak(kernels.variants()[0]) * 1e9 * (os.cpu_count() or 1)
+    flops = 2 * 12 * model.config.layers * model.config.hidden**2 * np.mean([*map(len, ids)])
+    return {**rates(ids, runs), "of peak": float(flops / peak)}
+
+
+# -- what is timed --------------------------------------------------------------------------------
+
+
+def rates(
+    ids: Ids, runs: dict[str, Callable[[], object]], rounds: int = task_models.ROUNDS
+) -> dict[str, float]:
+    """Time runs by turns, in queries a second."""
+    seconds = by_turns(*runs.values(), rounds=rounds)
+    return {name: len(ids) / taken for name, taken in zip(runs, seconds, strict=True)}
 
 
 def encode(model: Model, ids: Ids, tasks: Sequence[Task]) -> None:
@@ -130,59 +215,12 @@ def in_parallel(models: Sequence[LocalEncoder], ids: Ids) -> float:
     for worker in workers:
         worker.start()
     begins.wait()
-    found = rate(ids, ends.wait)
+    begin = time.perf_counter()
+    ends.wait()
+    found = len(ids) / (time.perf_counter() - begin)
     for worker in workers:
         worker.join()
     return found
-
-
-# -- PEFT ---------------------------------------------------------------------------------------
-
-
-def peft() -> list[str]:
-    """Compare LoRA of many tasks with PEFT's own mixed batches, and PyTorch one after another."""
-    lines = ["| tasks | ours, queries/s | PEFT, queries/s | x PEFT | PyTorch, one after another |"]
-    lines.append("|---" * 5 + "|")
-    versions = ""
-    for number in peft_peer.TASKS:
-        c = kept(f"{number} LoRA", lambda n=number: lora_cell(n))
-        versions = c["versions"]
-        lines.append(
-            f"| {number} | {c['ours']:.0f} | {c['peft']:.0f} | {c['ours'] / c['peft']:.2f} | "
-            f"{c['torch']:.0f} |"
-        )
-    return [
-        *lines,
-        f"\nLoRA of rank {peft_peer.RANK} at queries and values, sigma 4, {FEWER} queries. PEFT "
-        f"({versions}) is given batches of {peft_peer.BATCH} queries, sorted by length, with "
-        "`adapter_names`; PyTorch one query at a time in full models without LoRA, by turns.",
-    ]
-
-
-def lora_cell(number: int) -> Cell:
-    """Measure LoRA of so many tasks by PEFT and by ours."""
-    asked = {"hidden": HIDDEN, "layers": LAYERS, "words": WORDS, "tasks": number}
-    ids = queries(np.random.default_rng(4), 4, FEWER, WORDS)
-    text = json.dumps({**asked, "ids": ids})
-    command = [str(PEER), peft_peer.__file__]
-    answer = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
-    model, _ = base()
-    tasks = [lora(model, i) for i in range(number)]
-    encode(model, ids, tasks)
-    return {**json.loads(answer.stdout), "ours": rate(ids, lambda: encode(model, ids, tasks))}
-
-
-def lora(model: Model, seed: int) -> Task:
-    """Draw a LoRA at queries and values."""
-    draw = np.random.default_rng(seed)
-    shapes = {"down": (HIDDEN, peft_peer.RANK), "up": (peft_peer.RANK, HIDDEN)}
-    arrays = {
-        f"layer.{i}.attention.{site}/low_rank/{part}": floats(draw.standard_normal(shape) * 0.02)
-        for i in range(LAYERS)
-        for site in ("query", "value")
-        for part, shape in shapes.items()
-    }
-    return read(model, task_models.TaskConfig("lora"), arrays)
 
 
 # -- what is made once, and kept ------------------------------------------------------------------
@@ -202,7 +240,12 @@ def base() -> tuple[Model, list[Task]]:
 def models() -> list[LocalEncoder]:
     """Make a full model for each task, up to COPIES."""
     progress("making full models")
-    layouts = (task_models.layout(CONFIG, seed) for seed in range(COPIES))
+    return full_models(CONFIG, COPIES)
+
+
+def full_models(config: Config, number: int) -> list[LocalEncoder]:
+    """Make full models, and run each once."""
+    layouts = (task_models.layout(config, seed) for seed in range(number))
     made = [backends.encoder("cpu", layout, "float32", no_share) for layout in layouts]
     alone(made, [[5] * 32] * len(made))
     return made

@@ -1,35 +1,32 @@
 """Tasks by the hundred over one model: `python -m bench.tasks [SECTION ...]`.
 
-Sections: devices (how many fit), throughput and peft (task_speed.py), plans. Each writes its own
-part of results/tasks.md; cells of throughput are kept, so that a run goes on where one was stopped.
+Sections: devices (how many fit), throughput and sizes (task_speed.py), sql (task_server.py), peft
+(task_peft.py), plans (task_plans.py). Each writes its part of results/tasks.md, and all together
+the picture; cells are kept, so that a run goes on where one was stopped.
 """
 
 import mmap
+import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from bench import task_models, task_speed
+from bench import task_models, task_peft, task_plans, task_plot, task_server, task_speed
 from bench.conditions import conditions
-from bench.task_models import by_turns, nothing, progress, queries
+from bench.peer import PYTHON
+from bench.task_models import nothing, progress, queries
+from bench.task_speed import KEPT, SIZES
 from pageformer.cpu_backend import cores
-from pageformer.serving import cost as costs
-from pageformer.serving import plan as plans
 from pageformer.udfs import backends, composed
-from pageformer.udfs.model import Model
-from pageformer.udfs.tasks.plan import plan
 from pageformer.udfs.tasks.task_array import TaskArray, aligned
-from pageformer.udfs.tasks.task_run import Task, read
+from pageformer.udfs.tasks.task_run import read
 
 RESULTS = Path(__file__).parent / "results"
-SIZES = {"DistilBERT": (768, 6), "BERT-base": (768, 12), "BERT-large": (1024, 24)}
+STORED = {name: SIZES[name] for name in ("DistilBERT", "BERT-base")} | {"BERT-large": (1024, 24)}
 DEVICES = {"8 GB": (504, 180, 12), "11 GB": (1336, 588, 126), "32 GB": (4344, 2164, 560)}
 REGISTERED = 64
-QUERIES, PLANNED = 128, ((4, 1), (4, 8), (32, 1), (32, 8))  # tasks, sigma
 PAGE = 1 << 20
 
 
@@ -43,6 +40,9 @@ def main(chosen: Sequence[str]) -> None:
     parts = [RESULTS / f"tasks-{name}.md" for name in SECTIONS]
     there = [part.read_text(encoding="utf-8") for part in parts if part.exists()]
     (RESULTS / "tasks.md").write_text("\n".join(there), encoding="utf-8")
+    if KEPT.exists():
+        command = [str(PYTHON), task_plot.__file__, str(KEPT), str(RESULTS / "tasks.svg")]
+        subprocess.run(command, check=True)
 
 
 # -- how many fit ---------------------------------------------------------------------------------
@@ -50,8 +50,8 @@ def main(chosen: Sequence[str]) -> None:
 
 def devices() -> list[str]:
     """Measure what a task takes, stored and mapped, and extrapolate to PetS's devices."""
-    measured = {name: footprint(*size) for name, size in SIZES.items()}
-    lines = ["| device | " + " | ".join(f"{name}: ours / PetS" for name in SIZES) + " |"]
+    measured = {name: footprint(*size) for name, size in STORED.items()}
+    lines = ["| device | " + " | ".join(f"{name}: ours / PetS" for name in STORED) + " |"]
     lines.append("|---" * 4 + "|")
     for device, theirs in DEVICES.items():
         ours = [count(device, *found) for found in measured.values()]
@@ -113,70 +113,13 @@ def resident() -> float:
     return float(pages * mmap.PAGESIZE)
 
 
-# -- how they are cut into batches ----------------------------------------------------------------
-
-
-def planned() -> list[str]:
-    """Compare the measured time of our plans with that of the paper's, by a cost fitted here."""
-    model, tasks = task_speed.base()
-    fitted = costs.fit(
-        lambda lengths: timed(model, lengths, None),
-        {kind: kind_cost(model, tasks[i::4]) for i, kind in enumerate(task_models.KINDS)},
-    )
-    lines = [f"Fitted: {fitted}", "", "| tasks | sigma | plan | by the model | measured |"]
-    lines.append("|---" * 5 + "|")
-    for number, sigma in PLANNED:
-        few = [tasks[i % number] for i in range(QUERIES)]
-        for name, modelled, measured in plans_of(model, few, sigma, fitted):
-            lines.append(f"| {number} | {sigma} | {name} | {modelled:.3f} s | {measured:.3f} s |")
-    return lines
-
-
-def plans_of(
-    model: Model, tasks: Sequence[Task], sigma: float, fitted: plans.Cost
-) -> list[tuple[str, float, float]]:
-    """Cut one list of queries by each plan; its name, its cost by the model, its seconds."""
-    ways = (plan, plans.alpha_only, plans.beta_only, plans.coordinated)
-    ids = queries(np.random.default_rng(1), sigma, len(tasks), task_speed.WORDS)
-    pairs = zip(ids, tasks, strict=True)
-    requests = [plans.Request(len(own), id(task), task.config.kind) for own, task in pairs]
-    cuts = [way(requests, fitted, composed.BATCH_TOKENS) for way in ways]
-    seconds = by_turns(*(partial(run_cut, model, ids, tasks, cut) for cut in cuts))
-    named = zip(ways, cuts, seconds, strict=True)
-    return [(way.__name__, fitted.of_plan(requests, cut), taken) for way, cut, taken in named]
-
-
-def kind_cost(model: Model, tasks: Sequence[Task]) -> costs.Seconds:
-    """Time batches whose sequences are shared out among tasks of one kind."""
-
-    def run(lengths: Sequence[int], number: int) -> float:
-        chosen = [tasks[i * number // len(lengths) % len(tasks)] for i in range(len(lengths))]
-        return timed(model, lengths, chosen)
-
-    return run
-
-
-def timed(model: Model, lengths: Sequence[int], tasks: Sequence[Task] | None) -> float:
-    """Compute one batch, and return its seconds."""
-    begin = time.perf_counter()
-    run_cut(model, [[5] * n for n in lengths], tasks, [list(range(len(lengths)))])
-    return time.perf_counter() - begin
-
-
-def run_cut(
-    model: Model, ids: Sequence[list[int]], tasks: Sequence[Task] | None, cut: plans.Batches
-) -> None:
-    """Compute batches as they were cut."""
-    for members in cut:
-        own = None if tasks is None else [tasks[i] for i in members]
-        composed.encode(model, [ids[i] for i in members], nothing, 0, own)
-
-
 SECTIONS: dict[str, Callable[[], list[str]]] = {
     "devices": devices,
     "throughput": task_speed.throughput,
-    "peft": task_speed.peft,
-    "plans": planned,
+    "sizes": task_speed.sizes,
+    "sql": task_server.statements,
+    "peft": task_peft.peft,
+    "plans": task_plans.planned,
 }
 
 if __name__ == "__main__":

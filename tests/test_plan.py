@@ -70,10 +70,17 @@ def assert_plan(requests: Sequence[Request], batches: Batches, budget: int) -> N
         assert len(dict.fromkeys(tasks)) == len(list(groupby(tasks)))
 
 
-@given(requests=REQUESTS, budget=st.integers(20, 120), batch=st.floats(0, 100))
+@given(
+    requests=REQUESTS,
+    budget=st.integers(20, 120),
+    batch=st.floats(0, 100),
+    square=st.just(0.0) | st.floats(0, 0.1),
+)
 @settings(deadline=None, max_examples=100)
-def test_a_plan_equals_brute_force(requests: list[Request], budget: int, batch: float) -> None:
-    cost = Cost(batch, 1.0, COST.kinds)
+def test_a_plan_equals_brute_force(
+    requests: list[Request], budget: int, batch: float, square: float
+) -> None:
+    cost = Cost(batch, 1.0, COST.kinds, square=square)
     found = plan(requests, cost, budget)
     assert_plan(requests, found, budget)
     assert cost.of_plan(requests, found) == pytest.approx(least(requests, cost, budget))
@@ -108,19 +115,20 @@ def test_a_plan_is_never_worse_than_the_papers(tasks: int, sigma: int, budget: i
 
 def test_costs_are_found_again() -> None:
     def shared(lengths: Sequence[int]) -> float:
-        return 0.004 + 0.0001 * sum(lengths)
+        return 0.004 + 0.0001 * sum(lengths) + 1e-8 * sum(lengths) ** 2
 
     def masked(lengths: Sequence[int], tasks: int) -> float:
         return shared(lengths) + 0.0005 * tasks + 0.00002 * sum(lengths)
 
     found = costs.fit(shared, {"mask": masked})
-    assert (found.batch, found.token) == pytest.approx((0.004, 0.0001))
+    assert (found.batch, found.token, found.square) == pytest.approx((0.004, 0.0001, 1e-8))
     assert found.kinds["mask"] == pytest.approx((0.0005, 0.00002))
 
 
 def test_costs_are_learnt_from_batches() -> None:
     """A guess before anything was seen; soon what the machine takes, also of kinds to come."""
-    machine = Cost(0.004, 0.0001, {kind: TaskCost(0.0005, 0.00002) for kind in KINDS})
+    kinds = {kind: TaskCost(0.0005, 0.00002) for kind in KINDS}
+    machine = Cost(0.004, 0.0001, kinds, square=5e-9)
     learnt, draw = Learnt(), random.Random(5)
     assert learnt.cost == Cost()
     for _ in range(60):

@@ -1,9 +1,11 @@
 """What batches of requests cost, and how an order of requests is cut into batches at least cost.
 
-    cost of a batch = batch + token * tokens + sum over its tasks (fixed + row * its tokens)
+    cost of a batch = batch + token * tokens + square * tokens^2
+                      + sum over its tasks (fixed + row * its tokens)
 
 after PetS (Zhou et al. 2022, coordinated batch scheduling), without padding: what is shared costs
-by tokens, and each task of a batch costs something however few rows it has.
+by tokens, and each task of a batch costs something however few rows it has. The square is what a
+batch costs more that is too large for the caches.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -43,6 +45,7 @@ class Cost:
     token: float = 1.0
     kinds: Mapping[str, TaskCost] = field(default_factory=dict)
     other: TaskCost = UNKNOWN  # of a kind that was not measured
+    square: float = 5e-5
 
     def of_task(self, request: Request) -> TaskCost:
         """Return what a request's task costs."""
@@ -52,8 +55,14 @@ class Cost:
 
     def of_batch(self, requests: Sequence[Request]) -> float:
         """Return what requests cost together."""
-        tokens = sum(r.tokens * (self.token + self.of_task(r).row) for r in requests)
-        return self.batch + tokens + sum(self.of_task(r).fixed for r in by_task(requests))
+        tokens = sum(r.tokens for r in requests)
+        shared = self.batch + self.token * tokens + self.square * tokens**2
+        rows = sum(r.tokens * self.of_task(r).row for r in requests)
+        return shared + rows + sum(self.of_task(r).fixed for r in by_task(requests))
+
+    def keeps(self, tokens: int) -> bool:
+        """Tell whether so many tokens cost no more together than in several batches."""
+        return self.square * tokens**2 <= 2 * self.batch
 
     def of_plan(self, requests: Sequence[Request], batches: Batches) -> float:
         """Return what batches cost one after another."""
@@ -76,13 +85,16 @@ def cut(requests: Sequence[Request], order: Sequence[int], cost: Cost, budget: i
 
     least[j] = min over i of least[i] + cost of order[i:j], each from sums over what is in front.
     """
+    if len(order) == 1:  # as often in a plan task by task
+        return [list(order)]
     tokens = np.cumsum([0, *(requests[i].tokens for i in order)])
     fixed, again = fixed_costs(requests, order, cost)
     least = np.zeros(len(order) + 1)
     before = np.zeros(len(order) + 1, np.intp)
     for j in range(1, len(order) + 1):
         low = min(int(np.searchsorted(tokens, tokens[j] - budget)), j - 1)
-        costs = least[low:j] + (fixed[j] - fixed[low:j]) + again[low:j]
+        shared = cost.square * (tokens[j] - tokens[low:j]).astype(float) ** 2
+        costs = least[low:j] + (fixed[j] - fixed[low:j]) + again[low:j] + shared
         best = int(costs.argmin())
         least[j], before[j] = costs[best] + cost.batch, low + best
     return [list(order[i:j]) for i, j in pairwise(path(before))]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pageformer.udfs.tasks.cuts import UNKNOWN, Cost, Request, TaskCost, by_task
 
 GUESS = Cost()
+SHARED = 3  # numbers of what all batches cost: batch, token, square
 TRUST = 0.5  # in the guess of one number, in batches seen
 
 
@@ -22,8 +23,8 @@ class Learnt:
     def __init__(self) -> None:
         self._lock = Lock()
         self._kinds: list[str] = []
-        self._squares: npt.NDArray[np.float64] = np.zeros((2, 2))
-        self._sums: npt.NDArray[np.float64] = np.zeros(2)
+        self._squares: npt.NDArray[np.float64] = np.zeros((SHARED, SHARED))
+        self._sums: npt.NDArray[np.float64] = np.zeros(SHARED)
         self._seconds = self._guessed = 0.0
 
     @property
@@ -34,13 +35,15 @@ class Learnt:
 
     def _solved(self) -> Cost:
         kinds = len(self._kinds)
-        guess = np.array([GUESS.batch, GUESS.token, *kinds * UNKNOWN])
+        guess = np.array([GUESS.batch, GUESS.token, GUESS.square, *kinds * UNKNOWN])
         guess *= self._seconds / self._guessed
         squares = self._squares + np.diag(TRUST / guess**2)
         found = np.maximum(np.linalg.solve(squares, self._sums + TRUST / guess), 0.0).tolist()
-        pairs = zip(self._kinds, found[2::2], found[3::2], strict=True)
+        batch, token, square, *own_costs = found
+        pairs = zip(self._kinds, own_costs[::2], own_costs[1::2], strict=True)
         other = TaskCost(*(one * self._seconds / self._guessed for one in UNKNOWN))
-        return Cost(found[0], found[1], {kind: TaskCost(*own) for kind, *own in pairs}, other)
+        kinds_costs = {kind: TaskCost(*own) for kind, *own in pairs}
+        return Cost(batch, token, kinds_costs, other, square)
 
     def add(self, requests: Sequence[Request], seconds: float) -> None:
         """Learn from one batch."""
@@ -60,8 +63,9 @@ class Learnt:
             self._squares = np.pad(self._squares, (0, 2))
             self._sums = np.pad(self._sums, (0, 2))
         terms = np.zeros(len(self._sums))
-        terms[:2] = 1.0, sum(request.tokens for request in requests)
+        tokens = sum(request.tokens for request in requests)
+        terms[:SHARED] = 1.0, tokens, tokens**2
         for i, kind in enumerate(self._kinds):
             own = [request for request in requests if request.kind == kind]
-            terms[2 + 2 * i :][:2] = len(by_task(own)), sum(request.tokens for request in own)
+            terms[SHARED + 2 * i :][:2] = len(by_task(own)), sum(request.tokens for request in own)
         return terms

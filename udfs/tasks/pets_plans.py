@@ -5,6 +5,7 @@ there; here the same steps are taken by a cost without padding.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from pageformer.udfs.tasks.cuts import Batches, Cost, Request, TaskCost, cut, ranks
@@ -13,7 +14,7 @@ from pageformer.udfs.tasks.cuts import Batches, Cost, Request, TaskCost, cut, ra
 def alpha_only(requests: Sequence[Request], cost: Cost, budget: int) -> Batches:
     """Sort all queries by length and cut them by the shared cost, whatever their tasks are."""
     order = sorted(range(len(requests)), key=lambda i: requests[i].tokens)
-    shared = Cost(cost.batch, cost.token, other=TaskCost(0.0, 0.0))
+    shared = replace(cost, kinds={}, other=TaskCost(0.0, 0.0))
     return by_rank(requests, cut(requests, order, shared, budget))
 
 
@@ -30,7 +31,7 @@ def coordinated(requests: Sequence[Request], cost: Cost, budget: int) -> Batches
 
     The paper's two steps: by the cost of tasks, then by the shared cost.
     """
-    small = beta_only(requests, Cost(0.0, cost.token, cost.kinds, cost.other), budget)
+    small = beta_only(requests, replace(cost, batch=0.0, square=0.0), budget)
     small.sort(key=lambda batch: max(requests[i].tokens for i in batch))
     whole = [Request(sum(requests[i].tokens for i in batch)) for batch in small]
     joined = cut(whole, range(len(whole)), cost, budget)

@@ -12,11 +12,12 @@ def plan(requests: Sequence[Request], cost: Cost, budget: int) -> Batches:
     """Cut requests into batches of at most `budget` tokens (a longer one stands alone).
 
     Exact for a few requests. More are laid in order of their tasks and lengths, and cut there at
-    least cost, unless a plan of PetS costs less. A batch is in that order itself. What fits into
-    the budget together is one batch: to cut costs more, never less.
+    least cost, unless a plan of PetS costs less. A batch is in that order itself. What is sure to
+    cost least in one batch is not tried in several.
     """
     rank = ranks(requests)
-    if requests and sum(request.tokens for request in requests) <= budget:
+    tokens = sum(request.tokens for request in requests)
+    if requests and tokens <= budget and cost.keeps(tokens):
         return [sorted(range(len(requests)), key=rank.__getitem__)]
     if len(requests) <= EXACT_UP_TO:
         return exact(requests, rank, cost, budget)
