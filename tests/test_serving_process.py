@@ -191,8 +191,13 @@ def test_a_version_that_does_not_fit_into_the_page_cache_is_served(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
-def test_run_by_root_it_serves_as_the_servers_user(cluster: Cluster, database: str) -> None:
-    command = [str(Path(sys.executable).with_name("pageformer")), "serve", "--dsn", database]
+def test_run_by_root_it_serves_as_the_servers_user(
+    cluster: Cluster, database: str, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o700)  # which that user cannot enter, like /root
+    (tmp_path / "environment").symlink_to(sys.prefix)
+    programs = tmp_path / "environment" / "bin"
+    command = [programs / "python", programs / "pageformer", "serve", f"--dsn={database}"]
     environment = {**os.environ, "PAGEFORMER_HOME": str(cluster.home)}
     running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert running.stdout is not None

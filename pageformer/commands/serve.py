@@ -70,11 +70,11 @@ def become_server(arguments: list[str]) -> NoReturn:
             f"the user who runs the server has no copy of Pageformer in {site}",
             hint="pageformer up; for another server, run this as that server's user",
         )
+    python = str(Path(sys.executable).resolve())  # while the way there may be gone
     os.setgroups(account["extra_groups"])
     os.setgid(account["group"])
     os.setuid(account["user"])
     os.chdir("/")
-    python = str(Path(sys.executable).resolve())
     environment = {
         "PATH": os.defpath,
         "LC_ALL": "C.UTF-8",
