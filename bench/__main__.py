@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import encode, memory
+from bench import added, encode, memory
 from bench.conditions import processor
 from bench.encode import Row
 from bench.peer import Peer
@@ -32,6 +32,7 @@ def main() -> None:
             memory.second_version(running),
             encode.cancelling(running),
             encode.latency(running, peer),
+            added.added(running),
             encode.throughput(running, peer, TEXTS),
         ):
             for row in measured:

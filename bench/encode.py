@@ -81,7 +81,7 @@ def first_call(server: Server) -> Iterator[Row]:
         yield f"first call of a connection, {state} cache, ms", f"{whole * 1e3:.0f}", ""
     parts = [split(server) for _ in range(FRESH_CONNECTIONS)]
     for name, times in zip(
-        ("importing Python's libraries", "mapping the pages", "parsing the tokenizer", "encoding"),
+        ("importing Python's libraries", "mapping the pages", "opening the tokenizer", "encoding"),
         zip(*parts, strict=True),
         strict=True,
     ):

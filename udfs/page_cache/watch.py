@@ -2,8 +2,12 @@
 
 import os
 from collections.abc import Callable
+from fcntl import ioctl
+from termios import FIONREAD
 
 Start = Callable[[str], int]  # the path of a folder -> a descriptor that tells of changes there
+
+NONE = bytes(4)  # bytes to be read, as FIONREAD tells
 
 
 class Watch:
@@ -44,9 +48,7 @@ class Watch:
         """
         if self._descriptor < 0 or self._owner != os.getpid():
             return None
-        try:
-            while os.read(self._descriptor, 65536):
-                self._count += 1
-        except BlockingIOError:
-            return self._count
-        return None
+        while ioctl(self._descriptor, FIONREAD, NONE) != NONE:
+            os.read(self._descriptor, 65536)
+            self._count += 1
+        return self._count
