@@ -8,13 +8,19 @@ from pathlib import Path
 
 
 def conditions() -> str:
+    """Say what a comparison with peers was made on, and how."""
+    return (
+        f"{machine()} Median (lowest to highest) over rounds; texts and vectors cross the socket on "
+        "our side, not on the peers'."
+    )
+
+
+def machine() -> str:
     """Say where, when and by which version of ours something was measured."""
     load = os.getloadavg()[0]
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {os.cpu_count()} cores (load {load:.1f}), "
-        f"Pageformer {version('pageformer')}, Python {platform.python_version()}. "
-        "Median (lowest to highest) over rounds; texts and vectors cross the socket on our side, "
-        "not on the peers'."
+        f"Pageformer {version('pageformer')}, Python {platform.python_version()}."
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import task_models, task_peft, task_plans, task_plot, task_server, task_speed
-from bench.conditions import conditions
+from bench.conditions import machine
 from bench.peer import PYTHON
 from bench.task_models import nothing, progress, queries
 from bench.task_speed import KEPT, SIZES
@@ -35,7 +35,7 @@ def main(chosen: Sequence[str]) -> None:
     cores.share(lambda name, size: mmap.mmap(-1, size))
     for name in chosen or SECTIONS:
         print(f"section {name}", file=sys.stderr)
-        text = "\n".join([*SECTIONS[name](), "", conditions(), ""])
+        text = "\n".join([*SECTIONS[name](), "", machine(), ""])
         (RESULTS / f"tasks-{name}.md").write_text(text, encoding="utf-8")
     parts = [RESULTS / f"tasks-{name}.md" for name in SECTIONS]
     there = [part.read_text(encoding="utf-8") for part in parts if part.exists()]
