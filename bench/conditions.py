@@ -10,8 +10,8 @@ from pathlib import Path
 def conditions() -> str:
     """Say what a comparison with peers was made on, and how."""
     return (
-        f"{machine()} Median (lowest to highest) over rounds; texts and vectors cross the socket on "
-        "our side, not on the peers'."
+        f"{machine()} Median (lowest to highest) over rounds; texts and vectors cross the socket "
+        "on our side, not on the peers'."
     )
 
 
