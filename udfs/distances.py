@@ -118,7 +118,10 @@ def relative_positions(model: Model, layer: Layer, offsets: Sequence[int]) -> Re
     table = operators.edited_rows(table, used, model.terms_at(TABLE))
     if config.relative_norm:
         norm, terms = model.norm(f"{TABLE}.norm"), model.terms_at(f"{TABLE}.norm")
-        table = operators.add_norm(table, None, norm, terms)
+        if terms:
+            table = operators.add_norm(table, None, norm, terms)
+        else:
+            table = operators.layer_norm(table, norm)
     keys, queries = (
         operators.linear(table, part.weight, part.bias, terms=part.terms)
         if term in config.relative_terms
