@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ KINDS = (
     "sentence-float32",
     "sentence-bfloat16",
 )
-TEXTS, BASE_TEXTS, SINGLES = 300, 30, 100
-SETTLED = 0.02  # seconds after which no thread of the other side computes any more
+TEXTS, BASE_TEXTS, SINGLES, IN_A_ROW = 300, 30, 100, 20
+SETTLED = 0.1  # seconds after which no thread of the other side computes any more
 Section = dict[str, Any]
 
 
@@ -73,33 +74,37 @@ def throughput(ours: Ours, model: Path, name: str, texts: list[str], ways: int =
 
 
 def latency(ours: Ours, model: Path) -> Section:
-    """Time single texts by turns, ours over the socket, from text to vector on both sides."""
+    """Time single texts, ours over the socket, from text to vector on both sides."""
     ours.fill([])
     base, found = peer(model, "onnx-float32", "minilm"), []
     for compute in COMPUTE:
         ours.set_compute(compute)
         for words in (2, 10, 40):
             text = " ".join(["round"] * words)
-            base.encode([text]), ours.one(text)
-            pairs = [single(ours, base, f"{text} {i}") for i in range(SINGLES)]
-            found.append(
-                {
-                    "name": f"ours {compute}, {words + 3} tokens",
-                    "ours": percentiles([mine for mine, _ in pairs]),
-                    "peer": percentiles([theirs for _, theirs in pairs]),
-                    "share": statistics.median(mine / theirs for mine, theirs in pairs),
-                }
-            )
+            name = f"ours {compute}, {words + 3} tokens"
+            found += [
+                singles(f"{name}, after a rest", ours, base, text, 1, 0),
+                singles(f"{name}, in a row", ours, base, text, IN_A_ROW, IN_A_ROW // 4),
+            ]
     base.close()
     return {"rows": found}
 
 
-def single(ours: Ours, base: Peer, text: str) -> tuple[float, float]:
-    """Time one text: ours, the peer's, whose threads go on to spin for the other's core."""
-    time.sleep(SETTLED)
-    mine = seconds(lambda: ours.one(text))
-    time.sleep(SETTLED)
-    return mine, base.encode([text])
+def singles(name: str, ours: Ours, base: Peer, text: str, length: int, dropped: int) -> Section:
+    """Time a text in runs by turns, without the first ones of each run.
+
+    Each side rests before it begins, since the other's threads go on to spin for its core.
+    """
+    mine: list[float] = []
+    theirs: list[float] = []
+    for i in range(1 + SINGLES // (length - dropped)):
+        one = f"{text} {i}"
+        time.sleep(SETTLED)
+        mine += [seconds(partial(ours.one, one)) for _ in range(length)][dropped:]
+        time.sleep(SETTLED)
+        theirs += [base.encode([one]) for _ in range(length)][dropped:]
+    share = statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
+    return {"name": name, "ours": percentiles(mine), "peer": percentiles(theirs), "share": share}
 
 
 def measure(
