@@ -40,16 +40,16 @@ INLINE void kept_accumulate(const int rows, vec y[ROWS][COLUMNS], const float *x
 }
 
 INLINE void kept_tile(const int rows, const float *x, ptrdiff_t x_stride,
-                      const struct matrix *weight, int col, const struct ahead *ahead,
+                      const struct matrix *weight, int col, const struct fetching *fetching,
                       const struct linear_edits *edits, float *y, ptrdiff_t y_stride) {
-    const int side = weight->side, step = fetch_every(ahead, side);
+    const int side = weight->side, step = fetch_every(fetching, side);
     vec sums[ROWS][COLUMNS] = {0};
     for (int i = 0, from = 0; from < weight->rows; i++, from += side) {
         const int depth = weight->rows - from < side ? weight->rows - from : side;
         const float *w = weight->blocks[i * weight->grid_cols + col / side] + col % side;
         for (int k = 0; k < depth; k += step) {
             const int some = depth - k < step ? depth - k : step;
-            fetch_some(ahead, i, k, some);
+            fetch_some(fetching, i, k, some);
             kept_accumulate(rows, sums, x + from + k, x_stride, w + k * side, side, some,
                             edits->kept + (from + k) * edits->kept_stride, edits->kept_stride, col);
         }
@@ -71,9 +71,9 @@ INLINE void adding_tile(const int rows, const float *x, ptrdiff_t x_stride, cons
 
 #define EDITED_TILE(R)                                                                           \
     static void kept_tile_##R(const float *x, ptrdiff_t x_stride, const struct matrix *weight,   \
-                              int col, const struct ahead *ahead,                                \
+                              int col, const struct fetching *fetching,                          \
                               const struct linear_edits *edits, float *y, ptrdiff_t y_stride) {  \
-        kept_tile(R, x, x_stride, weight, col, ahead, edits, y, y_stride);                       \
+        kept_tile(R, x, x_stride, weight, col, fetching, edits, y, y_stride);                    \
     }                                                                                            \
     static void adding_tile_##R(const float *x, ptrdiff_t x_stride, const float *w,              \
                                 ptrdiff_t w_stride, int depth, float *y, ptrdiff_t y_stride) {   \
@@ -86,7 +86,7 @@ EDITED_TILE(7) EDITED_TILE(8) EDITED_TILE(9) EDITED_TILE(10) EDITED_TILE(11) EDI
 #endif
 
 typedef void kept_tile_function(const float *, ptrdiff_t, const struct matrix *, int,
-                                const struct ahead *, const struct linear_edits *, float *,
+                                const struct fetching *, const struct linear_edits *, float *,
                                 ptrdiff_t);
 static kept_tile_function *const kept_tiles[ROWS + 1] = BY_ROWS(kept_tile);
 static small_tile_function *const adding_tiles[ROWS + 1] = BY_ROWS(adding_tile);
@@ -114,14 +114,15 @@ static void flat_product(int count, const float *x, ptrdiff_t x_stride, const fl
  * comes next for this thread. */
 static void strip_rows(const struct edited_product *p, const struct linear_edits *kept,
                        const float *x, int count, int col, float *y) {
-    struct ahead ahead = {p->weight, col + p->threads * STRIP, (count + ROWS - 1) / ROWS, 0};
-    if (ahead.col >= p->weight->cols) ahead.col = 0;
-    for (int row = 0, rows; row < count; row += rows, ahead.index++) {
+    const int next = col + p->threads * STRIP;
+    struct fetching fetching = {{p->weight, next < p->weight->cols ? next : 0},
+                                (count + ROWS - 1) / ROWS, 0};
+    for (int row = 0, rows; row < count; row += rows, fetching.index++) {
         rows = tile_rows(count, row);
         const float *from = x + row * p->x_stride;
         float *to = y + row * STRIP;
-        if (kept) kept_tiles[rows](from, p->x_stride, p->weight, col, &ahead, kept, to, STRIP);
-        else tiles[rows](from, p->x_stride, p->weight, col, &ahead, to, STRIP);
+        if (kept) kept_tiles[rows](from, p->x_stride, p->weight, col, &fetching, kept, to, STRIP);
+        else tiles[rows](from, p->x_stride, p->weight, col, &fetching, to, STRIP);
     }
 }
 

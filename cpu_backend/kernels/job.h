@@ -41,7 +41,8 @@ struct member {
 
 struct team {
     _Atomic uint32_t step;
-    _Atomic int left; /* units of it that are not done */
+    _Atomic int left;   /* units of it that are not done */
+    _Atomic int asleep; /* members that wait for the next step */
     int size;
     _Atomic uint64_t range[MOST_THREADS]; /* teams.c */
     struct group *group;
@@ -86,7 +87,6 @@ int make_scratch(struct member *member, const struct encoder *encoder, int longe
 struct stand {
     const struct encoder *encoder;
     const struct layer *layer;
-    const struct layer *next_layer; /* or NULL */
     enum step step;
     int sublayer; /* attention and feed-forward parts that are done */
     struct team *team;
@@ -95,7 +95,26 @@ struct stand {
 uint32_t last_step(const struct encoder *encoder);
 struct stand stand_at(const struct encoder *encoder, struct team *team, uint32_t step);
 int units(const struct stand *at);
-void do_unit(const struct stand *at, int unit, float *scratch, int states);
+
+/* `ahead`: the weights that this member reads next. */
+void do_unit(const struct stand *at, int unit, struct ahead ahead, float *scratch, int states);
+
+/* What this sub-layer adds to, or with `ahead` of 1 what the next one does. */
+const struct rows *stream(const struct stand *at, int ahead);
+
+/* What the first products of a sub-layer read, and what its last one writes. */
+const struct rows *normed(const struct stand *at);
+const struct rows *written(const struct stand *at);
+
+/* -- products.c ------------------------------------------------------------------------------- */
+
+static inline int is_product(enum step step) {
+    return step == QUERY_KEY_VALUE || step == OUTPUT || step == UP || step == DOWN;
+}
+
+int product_units(const struct stand *at);
+struct ahead product_weights(const struct stand *at, int unit);
+void do_product(const struct stand *at, int unit, struct ahead ahead);
 
 /* -- teams.c ---------------------------------------------------------------------------------- */
 

@@ -79,6 +79,12 @@ struct attention {
     uint16_t *y16;
 };
 
+/* The columns of a matrix that are read next, or NULL: a product fetches them while it computes. */
+struct ahead {
+    const struct matrix *weight;
+    int col;
+};
+
 struct edited_product;
 struct linear_segment;
 struct ending;
@@ -89,7 +95,7 @@ struct variant {
     const char *name;
     int strip;     /* columns that a product computes at once */
     int (*supported)(void);
-    void (*product)(const struct product *, int strip_index, const struct matrix *ahead);
+    void (*product)(const struct product *, int strip_index, struct ahead ahead);
     void (*product16)(const struct panel_product *, int panel);
     void (*product8)(const struct panel_product *, int panel);
     void (*narrow)(const float *from, uint16_t *to, int count);

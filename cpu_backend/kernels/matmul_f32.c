@@ -39,11 +39,11 @@ INLINE void store_tile(const int rows, vec sums[ROWS][COLUMNS], float *y, ptrdif
         for (int c = 0; c < COLUMNS; c++) store(y + r * y_stride + c * VECTOR, sums[r][c]);
 }
 
-/* The strip that comes next, which tiles fetch into the second-level cache while they compute:
+/* How a strip's tiles fetch the one that is read next into the second-level cache while they compute:
  * each of `count` tiles every count-th row of it, so that memory is asked for evenly. */
-struct ahead {
-    const struct matrix *weight;
-    int col, count, index;
+struct fetching {
+    struct ahead ahead;
+    int count, index;
 };
 
 INLINE void fetch_row(const float *row) {
@@ -52,31 +52,33 @@ INLINE void fetch_row(const float *row) {
 
 /* Rows of k between two rounds of fetching, so that a round asks for 16 rows at most: those and no
  * more can be on their way at once, and a short loop is left too often by a branch foretold wrongly. */
-INLINE int fetch_every(const struct ahead *ahead, int side) {
+INLINE int fetch_every(const struct fetching *fetching, int side) {
     enum { AT_ONCE = 16 };
-    return ahead->count < side / AT_ONCE ? ahead->count * AT_ONCE : side;
+    return fetching->count < side / AT_ONCE ? fetching->count * AT_ONCE : side;
 }
 
 /* What this tile fetches of the strip that comes next while it multiplies `depth` lines of block row
  * `block`, from line k on. */
-INLINE void fetch_some(const struct ahead *ahead, int block, int k, int depth) {
-    const struct matrix *weight = ahead->weight;
+INLINE void fetch_some(const struct fetching *fetching, int block, int k, int depth) {
+    const struct matrix *weight = fetching->ahead.weight;
     const int row = block < weight->grid_rows ? block : weight->grid_rows - 1, side = weight->side;
-    const float *next = weight->blocks[row * weight->grid_cols + ahead->col / side] + ahead->col % side;
-    for (int line = ahead->index; line < depth; line += ahead->count) fetch_row(next + (k + line) * side);
+    const int col = fetching->ahead.col;
+    const float *next = weight->blocks[row * weight->grid_cols + col / side] + col % side;
+    for (int line = fetching->index; line < depth; line += fetching->count)
+        fetch_row(next + (k + line) * side);
 }
 
 /* One tile over all of k: raw sums, to y. */
 INLINE void tile(const int rows, const float *x, ptrdiff_t x_stride, const struct matrix *weight,
-                 int col, const struct ahead *ahead, float *y, ptrdiff_t y_stride) {
-    const int side = weight->side, step = fetch_every(ahead, side);
+                 int col, const struct fetching *fetching, float *y, ptrdiff_t y_stride) {
+    const int side = weight->side, step = fetch_every(fetching, side);
     vec sums[ROWS][COLUMNS] = {0};
     for (int i = 0, from = 0; from < weight->rows; i++, from += side) {
         const int depth = weight->rows - from < side ? weight->rows - from : side;
         const float *w = weight->blocks[i * weight->grid_cols + col / side] + col % side;
         for (int k = 0; k < depth; k += step) {
             const int some = depth - k < step ? depth - k : step;
-            fetch_some(ahead, i, k, some);
+            fetch_some(fetching, i, k, some);
             accumulate(rows, sums, x + from + k, x_stride, w + k * side, side, some);
         }
     }
@@ -93,8 +95,8 @@ INLINE void small_tile(const int rows, const float *x, ptrdiff_t x_stride, const
 
 #define TILE(R)                                                                                    \
     static void tile_##R(const float *x, ptrdiff_t x_stride, const struct matrix *weight, int col, \
-                         const struct ahead *ahead, float *y, ptrdiff_t y_stride) {                \
-        tile(R, x, x_stride, weight, col, ahead, y, y_stride);                                     \
+                         const struct fetching *fetching, float *y, ptrdiff_t y_stride) {                \
+        tile(R, x, x_stride, weight, col, fetching, y, y_stride);                                     \
     }                                                                                              \
     static void small_tile_##R(const float *x, ptrdiff_t x_stride, const float *w,                 \
                                ptrdiff_t w_stride, int depth, float *y, ptrdiff_t y_stride) {      \
@@ -112,7 +114,7 @@ TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
 #endif
 
 typedef void tile_function(const float *, ptrdiff_t, const struct matrix *, int,
-                           const struct ahead *, float *, ptrdiff_t);
+                           const struct fetching *, float *, ptrdiff_t);
 typedef void small_tile_function(const float *, ptrdiff_t, const float *, ptrdiff_t, int, float *,
                                  ptrdiff_t);
 static tile_function *const tiles[ROWS + 1] = BY_ROWS(tile);
@@ -151,20 +153,17 @@ static void finish(const struct product *p, float *y, const float *residual, int
     }
 }
 
-/* One strip of columns for all rows. Rows are spread evenly over tiles: 13 are 7 + 6, not 12 + 1.
- * What comes next is the strip beside this one, or the first one of `next`. */
-static void product(const struct product *p, int strip_index, const struct matrix *next) {
-    const int strip = COLUMNS * VECTOR, col = strip_index * strip;
-    struct ahead ahead = {p->weight, col + strip, (p->count + ROWS - 1) / ROWS, 0};
-    if (ahead.col >= p->weight->cols) {
-        ahead.weight = next && next->side == p->weight->side ? next : p->weight;
-        ahead.col = 0;
-    }
-    for (int row = 0; ahead.index < ahead.count; ahead.index++) {
-        int rows = (int)((int64_t)p->count * (ahead.index + 1) / ahead.count) - row;
+/* One strip of columns for all rows. Rows are spread evenly over tiles: 13 are 7 + 6, not 12 + 1. */
+static void product(const struct product *p, int strip_index, struct ahead ahead) {
+    const int col = strip_index * COLUMNS * VECTOR;
+    struct fetching fetching = {ahead, (p->count + ROWS - 1) / ROWS, 0};
+    if (!ahead.weight || ahead.weight->side != p->weight->side)
+        fetching.ahead = (struct ahead){p->weight, col};
+    for (int row = 0; fetching.index < fetching.count; fetching.index++) {
+        int rows = (int)((int64_t)p->count * (fetching.index + 1) / fetching.count) - row;
         float *y = p->y + row * p->y_stride + col;
         const float *residual = p->residual ? p->residual + row * p->y_stride + col : NULL;
-        tiles[rows](p->x + row * p->x_stride, p->x_stride, p->weight, col, &ahead, y, p->y_stride);
+        tiles[rows](p->x + row * p->x_stride, p->x_stride, p->weight, col, &fetching, y, p->y_stride);
         finish(p, y, residual, col, rows);
         row += rows;
     }

@@ -14,7 +14,7 @@
 
 #include "job.h"
 
-enum { ROWS_PER_UNIT = 16, CHUNK_ROWS = 64 };
+enum { ROWS_PER_UNIT = 16 };
 
 static const enum step plain_steps[] = {QUERY_KEY_VALUE, ATTEND, OUTPUT, NORM, UP, DOWN, NORM_AGAIN};
 static const enum step pre_norm_steps[] = {NORM, QUERY_KEY_VALUE, ATTEND, OUTPUT, NORM_AGAIN, UP, DOWN};
@@ -43,57 +43,34 @@ struct stand stand_at(const struct encoder *encoder, struct team *team, uint32_t
         const int each = steps_per_layer(encoder), done = (int)step - 1, layer = done / each;
         at.step = layer_steps(encoder)[done % each];
         at.layer = encoder->layers + layer;
-        at.next_layer = layer + 1 < encoder->layer_count ? at.layer + 1 : NULL;
     }
     const int layers = at.layer ? (int)(at.layer - encoder->layers) : at.step ? encoder->layer_count : 0;
     at.sublayer = encoder->intermediate ? 2 * layers + (at.layer && at.step >= UP) : layers;
     return at;
 }
 
-static int parts(int whole, int part) { return (whole + part - 1) / part; }
-
-static int chunk_start(int rows, int chunk, int count) {
-    return (int)((int64_t)rows * chunk / count);
-}
-
-static int chunks(const struct stand *at) {
-    return at->team->size > 1 ? parts(at->team->group->tokens, CHUNK_ROWS) : 1;
-}
-
-static int strips(const struct stand *at, int cols) {
-    const struct encoder *encoder = at->encoder;
-    return parts(cols, encoder->form ? PANEL_COLUMNS : encoder->variant->strip) * chunks(at);
-}
-
 int units(const struct stand *at) {
-    const struct encoder *encoder = at->encoder;
     const struct group *group = at->team->group;
+    if (is_product(at->step)) return product_units(at);
     switch (at->step) {
-    case QUERY_KEY_VALUE: return 3 * strips(at, encoder->hidden);
-    case ATTEND: return group->sequences * encoder->heads;
-    case OUTPUT:
-    case DOWN: return strips(at, encoder->hidden);
-    case UP: return strips(at, encoder->intermediate);
+    case ATTEND: return group->sequences * at->encoder->heads;
     case POOL: return group->sequences;
-    default: return parts(group->tokens, ROWS_PER_UNIT);
+    default: return (group->tokens + ROWS_PER_UNIT - 1) / ROWS_PER_UNIT;
     }
 }
 
 /* -- where things are ------------------------------------------------------------------------- */
 
-/* What this sub-layer adds to, or with `ahead` of 1 what the next one does. */
-static const struct rows *stream(const struct stand *at, int ahead) {
+const struct rows *stream(const struct stand *at, int ahead) {
     const struct workspace *space = at->team->space;
     return at->encoder->norm_first && (at->sublayer + ahead) % 2 ? &space->sums : &space->x;
 }
 
-/* What the first products of a sub-layer read. */
-static const struct rows *normed(const struct stand *at) {
+const struct rows *normed(const struct stand *at) {
     return at->encoder->norm_first ? &at->team->space->mixed : &at->team->space->x;
 }
 
-/* What the last product of a sub-layer writes. */
-static const struct rows *written(const struct stand *at) {
+const struct rows *written(const struct stand *at) {
     return at->encoder->norm_first ? stream(at, 1) : &at->team->space->sums;
 }
 
@@ -155,75 +132,6 @@ static void do_rows(const struct stand *at, int unit) {
     }
 }
 
-/* -- products --------------------------------------------------------------------------------- */
-
-/* What a product reads, writes and adds. */
-struct flow {
-    const struct rows *from, *to, *residual; /* residual or NULL */
-    enum activation activation;
-};
-
-static void do_panel(const struct stand *at, const struct flow *flow, const struct linear *linear,
-                     int first, int count, int panel) {
-    const struct rows *from = flow->from, *to = flow->to;
-    const ptrdiff_t x = first * from->stride, y = first * to->stride;
-    const struct panel_product p = {
-        .x16 = from->half + x, .x8 = from->bytes ? from->bytes + x : NULL,
-        .scales = from->scales ? from->scales + first : NULL, .panels = linear->panels, .x_stride = from->stride, .y_stride = to->stride,
-        .bias = linear->bias, .residual = flow->residual ? flow->residual->wide + y : NULL,
-        .y = to->wide ? to->wide + y : NULL, .y16 = to->wide ? NULL : to->half + y,
-        .depth = linear->weight->rows, .count = count, .activation = flow->activation};
-    (linear->form == INT8 ? at->encoder->variant->product8 : at->encoder->variant->product16)(&p, panel);
-}
-
-/* One strip of a product, for all rows or one chunk of them. */
-static void do_product(const struct stand *at, const struct flow *flow, const struct linear *linear,
-                       int unit, const struct matrix *next) {
-    const struct rows *from = flow->from, *to = flow->to;
-    const int count = chunks(at), chunk = unit % count, rows = at->team->group->tokens;
-    const int first = chunk_start(rows, chunk, count), end = chunk_start(rows, chunk + 1, count);
-    if (linear->form != FLOAT32) {
-        do_panel(at, flow, linear, first, end - first, unit / count);
-        return;
-    }
-    const ptrdiff_t y = first * to->stride;
-    const struct product p = {
-        .x = from->wide + first * from->stride, .x_stride = from->stride, .weight = linear->weight,
-        .bias = linear->bias, .residual = flow->residual ? flow->residual->wide + y : NULL,
-        .y = to->wide + y, .y_stride = to->stride, .count = end - first,
-        .activation = flow->activation};
-    at->encoder->variant->product(&p, unit / count, next);
-}
-
-static void do_query_key_value(const struct stand *at, int unit) {
-    const struct workspace *space = at->team->space;
-    const struct layer *layer = at->layer;
-    const struct linear *linear[] = {&layer->query, &layer->key, &layer->value, &layer->output};
-    const struct rows *to[] = {&space->query, &space->key, &space->value};
-    const int each = strips(at, at->encoder->hidden), which = unit / each;
-    const struct flow flow = {.from = normed(at), .to = to[which]};
-    do_product(at, &flow, linear[which], unit % each, linear[which + 1]->weight);
-}
-
-static void do_output(const struct stand *at, int unit) {
-    const struct flow flow = {&at->team->space->mixed, written(at), stream(at, 0), NO_ACTIVATION};
-    do_product(at, &flow, &at->layer->output, unit, at->layer->up.weight);
-}
-
-static void do_up(const struct stand *at, int unit) {
-    const struct flow flow = {normed(at), &at->team->space->inner, NULL,
-                              (enum activation)at->encoder->activation};
-    do_product(at, &flow, &at->layer->up, unit, at->layer->down.weight);
-}
-
-static void do_down(const struct stand *at, int unit) {
-    const enum activation last = at->encoder->final_activation
-                                     ? (enum activation)at->encoder->activation : NO_ACTIVATION;
-    const struct flow flow = {&at->team->space->inner, written(at), stream(at, 0), last};
-    const struct matrix *next = at->next_layer ? at->next_layer->query.weight : NULL;
-    do_product(at, &flow, &at->layer->down, unit, next);
-}
-
 /* -- attention, pooling ----------------------------------------------------------------------- */
 
 static void attend_wide(const struct stand *at, struct attention *attention, ptrdiff_t from) {
@@ -281,13 +189,13 @@ static void do_pool(const struct stand *at, int sequence, int states) {
                                     answer);
 }
 
-void do_unit(const struct stand *at, int unit, float *scratch, int states) {
+void do_unit(const struct stand *at, int unit, struct ahead ahead, float *scratch, int states) {
+    if (is_product(at->step)) {
+        do_product(at, unit, ahead);
+        return;
+    }
     switch (at->step) {
-    case QUERY_KEY_VALUE: do_query_key_value(at, unit); break;
     case ATTEND: do_attend(at, unit, scratch); break;
-    case OUTPUT: do_output(at, unit); break;
-    case UP: do_up(at, unit); break;
-    case DOWN: do_down(at, unit); break;
     case POOL: do_pool(at, unit, states); break;
     default: do_rows(at, unit);
     }

@@ -33,7 +33,7 @@ static uint64_t units_of(const struct encoder *encoder, struct team *team, uint3
 static void tell(struct team *team, uint32_t step) {
     uint32_t told = atomic_load(&team->step);
     while (told < step && !atomic_compare_exchange_weak(&team->step, &told, step)) continue;
-    if (team->size > 1) wake_all(&team->step);
+    if (atomic_load(&team->asleep)) wake_all(&team->step);
 }
 
 /* Deal out the units of a step, or of the next one that has any; all before are done. The last range
@@ -86,11 +86,10 @@ static int find_unit(struct team *team, int rank, uint32_t *step, int *unit) {
 /* Wait until the units of a step that others are at are done; 0: stopped before that. */
 static int await(const struct job *job, struct team *team, uint32_t step) {
     spin_on(&team->step, step);
-    while (atomic_load(&team->step) == step) {
-        if (stopped(job)) return 0;
-        wait_on(&team->step, step);
-    }
-    return 1;
+    atomic_fetch_add(&team->asleep, 1);
+    while (atomic_load(&team->step) == step && !stopped(job)) wait_on(&team->step, step);
+    atomic_fetch_sub(&team->asleep, 1);
+    return atomic_load(&team->step) != step;
 }
 
 /* Count the time since `begun` to the step that a member was at. */
@@ -98,6 +97,22 @@ static int64_t count_time(struct member *member, const struct stand *at, int64_t
     const int64_t moment = now();
     if (at->encoder) member->spent[at->step] += moment - begun;
     return moment;
+}
+
+/* The weights that a member reads after a unit of a product: of its next unit of the step, or of its
+ * first one of the next step that is a product. */
+static struct ahead ahead_of(const struct stand *at, uint32_t step, int rank) {
+    struct team *team = at->team;
+    const uint64_t own = atomic_load_explicit(&team->range[rank], memory_order_relaxed);
+    const uint64_t from = own >> UNIT_BITS & UNIT_MASK, to = own & UNIT_MASK;
+    if (!is_product(at->step)) return (struct ahead){NULL, 0};
+    if (from < to) return product_weights(at, (int)from);
+    while (++step < last_step(at->encoder)) {
+        const struct stand later = stand_at(at->encoder, team, step);
+        if (is_product(later.step))
+            return product_weights(&later, product_units(&later) * rank / team->size);
+    }
+    return (struct ahead){NULL, 0};
 }
 
 int march(const struct job *job, struct team *team, struct member *member, int rank) {
@@ -116,7 +131,7 @@ int march(const struct job *job, struct team *team, struct member *member, int r
             at = stand_at(job->encoder, team, last = step);
             if (rank == 0) share_beat();
         }
-        do_unit(&at, unit, member->scratch, job->states);
+        do_unit(&at, unit, ahead_of(&at, step, rank), member->scratch, job->states);
         if (atomic_fetch_sub(&team->left, 1) == 1) deal_out(job->encoder, team, step + 1);
     }
     count_time(member, &at, begun);

@@ -42,7 +42,8 @@ static void place(const struct workspace *space, size_t *at, struct rows *rows, 
 }
 
 static size_t lay_out(struct workspace *space, const struct encoder *encoder, int tokens) {
-    const size_t count = ((size_t)tokens + 31) / 32 * 32; /* tiles of AMX read whole */
+    const int most = encoder->form == FLOAT32 ? 1 : 32; /* tiles of AMX read whole */
+    const size_t count = (size_t)((tokens + most - 1) / most * most);
     const int half = encoder->form == FLOAT32 ? 0 : HALF;
     const int bytes = encoder->form == INT8 ? BYTES : 0;
     const int hidden = encoder->hidden, pairs = hidden / encoder->heads % 2 == 0;
