@@ -3,6 +3,7 @@
 Run with the interpreter of build/bench: `random_bert.py FOLDER`.
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,15 +12,20 @@ from pathlib import Path
 from bench.peer import PYTHON
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
+SENTENCES = ("modules.json", "sentence_bert_config.json")  # what is cut off, pooled, normalised
+POOLING = Path("1_Pooling") / "config.json"
+HIDDEN = 768
 
 
 def folder(target: Path, tokenizer_of: Path) -> Path:
-    """Return the folder of the model, made once; it tokenises as another model does."""
+    """Return the folder of the model, made once; it tokenises and pools as another model does."""
     if not (target / "model.safetensors").exists():
-        target.mkdir(parents=True, exist_ok=True)
-        for name in TOKENIZER:
-            if (tokenizer_of / name).exists():
-                shutil.copy(tokenizer_of / name, target)
+        (target / POOLING).parent.mkdir(parents=True, exist_ok=True)
+        for name in (*TOKENIZER, *SENTENCES):
+            shutil.copy(tokenizer_of / name, target)
+        pooling = json.loads((tokenizer_of / POOLING).read_text())
+        pooling["word_embedding_dimension"] = HIDDEN
+        (target / POOLING).write_text(json.dumps(pooling))
         subprocess.run([PYTHON, "-m", "bench.random_bert", str(target)], check=True)
     return target
 
@@ -30,7 +36,11 @@ def main(target: str) -> None:
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
-    BertModel(BertConfig(), add_pooling_layer=False).save_pretrained(target)
+    # CTranslate2 asks for the kind of positions by name.
+    config = BertConfig(hidden_size=HIDDEN, position_embedding_type="absolute")
+        hidden_size=HIDDEN, position_embedding_type="absolute"
+    )  # CTranslate2 asks for it by name
+    BertModel(config, add_pooling_layer=False).save_pretrained(target)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def classify_tokens(
     answering = opened(model, "tokens", [task], input)
     version, head = answering.version, answering.heads[0]
     tokens = answering.tokenizer.encode_placed(input, truncate)
-    answering.tell_cuts([tokens])
+    answering.tell_cuts([tokens.cut])
     heads = head_module()
     logits = heads.token_logits(version.model, tokens, spi.pulse, answering.tasks[0])
     scores = heads.scored(logits, "softmax")
@@ -139,7 +139,7 @@ def fill_mask(
     answering = opened(model, "words", [task], input)
     version, mask = answering.version, answering.tokenizer.mask
     tokens = answering.tokenizer.encode(input, truncate)
-    answering.tell_cuts([tokens])
+    answering.tell_cuts([tokens.cut])
     at = [i for i, id in enumerate(tokens.ids) if id == mask]
     if not at:
         name = version.tokenizer.text_of(mask)
@@ -177,7 +177,7 @@ def encode_sparse(
         )
     prompted = encoding.prompted(version.config, input, chosen)
     tokens = answering.tokenizer.encode(prompted, chosen.truncate)
-    answering.tell_cuts([tokens])
+    answering.tell_cuts([tokens.cut])
     heads = head_module()
     logits = heads.word_logits(version.model, tokens, spi.pulse, None, answering.tasks[0])
     weights = heads.sparse(
@@ -205,9 +205,9 @@ class Answering(NamedTuple):
             return ""
         return encoding.prompt_of(self.version.config, Options())
 
-    def tell_cuts(self, tokens: Sequence[Tokens]) -> None:
+    def tell_cuts(self, cut: Sequence[bool]) -> None:
         """Warn once per statement that inputs were cut."""
-        server.tell_cuts(self.resolved, self.version, tokens, self.tokenizer.limit)
+        server.tell_cuts(self.resolved, self.version, cut, self.tokenizer.limit)
 
 
 def opened(
@@ -241,7 +241,7 @@ def check_head(resolved: Resolved, head: dict[str, Any], need: str) -> None:
 
 def sequence_logits(answering: Answering, tokens: Sequence[Tokens]) -> "list[Array]":
     """Tell of cuts, and compute the logits of sequences.  # -> sequences x [labels]"""
-    answering.tell_cuts(tokens)
+    answering.tell_cuts([t.cut for t in tokens])
     model, tasks = answering.version.model, answering.tasks
     computed: list[Array] = head_module().sequence_logits(
         model, tokens, spi.pulse, tasks if any(tasks) else None

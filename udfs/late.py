@@ -24,7 +24,7 @@ def encode_tokens(
     prompted = encoding.prompted(config, text, options.without_task())
     limit = config.late["lengths"].get(task, version.tokenizer.limit)
     tokens = version.tokenizer.within(limit).encode(prompted, options.truncate)
-    server.tell_cuts(resolved, version, [tokens], limit)
+    server.tell_cuts(resolved, version, [tokens.cut], limit)
     ids, seen = expanded(config, tokens.ids, task)
     kept = scored(config, ids, task)
     model = version.model

@@ -11,7 +11,7 @@ with threads.kept_out():
     from pageformer.udfs import encoding, spi, versions
     from pageformer.udfs.encoding import Encoder, Options
     from pageformer.udfs.executors import executor
-    from pageformer.udfs.tokenizer import Tokenizer, Tokens
+    from pageformer.udfs.tokenizer import Tokenizer
     from pageformer.udfs.version import Version
     from pageformer.udfs.versions import Resolved
 
@@ -55,19 +55,20 @@ def encode_batch(
     resolved = versions.resolve(model, next((text for text in inputs if text is not None), None))
     version, chosen = versions.ready(resolved), Options(*options)
     present = [i for i, text in enumerate(inputs) if text is not None]
-    tokens: list[Tokens] = []
+    cut: list[bool] = []
     encoder, tokenizer = runner(resolved, version, chosen.tasks_of(inputs, tasks))
 
     def sequences() -> Iterator[list[int]]:
         for i in present:
             spi.pulse()
             prompted = encoding.prompted(version.config, inputs[i] or "", chosen)
-            tokens.append(tokenizer.encode(prompted, chosen.truncate))
-            yield tokens[-1].ids
+            tokens = tokenizer.encode(prompted, chosen.truncate)
+            cut.append(tokens.cut)
+            yield tokens.ids
 
     skip = encoding.not_pooled(version, chosen)
     vectors = encoder.vectors(sequences(), chosen.dimensions, chosen.normalized, spi.pulse, skip)
-    tell_cuts(resolved, version, tokens, tokenizer.limit)
+    tell_cuts(resolved, version, cut, tokenizer.limit)
     answer: list[str | None] = [None] * len(inputs)
     for i, vector in zip(present, vectors, strict=True):
         answer[i] = vector
@@ -90,7 +91,7 @@ def encode_tokens(
     prompted = encoding.prompted(version.config, input, chosen)
     encoder, tokenizer = runner(resolved, version, [chosen.task])
     tokens = tokenizer.encode(prompted, chosen.truncate)
-    tell_cuts(resolved, version, [tokens], tokenizer.limit)
+    tell_cuts(resolved, version, [tokens.cut], tokenizer.limit)
     states = encoder.states(tokens.ids, chosen.dimensions, chosen.normalized, spi.pulse)
     return [
         (i, version.tokenizer.text_of(id), state)
@@ -146,7 +147,7 @@ def encode_one(
     tokens = tokenize(prompted, options.truncate)
     if tokens is None:
         return None
-    tell_cuts(resolved, version, [tokens], tokenizer.limit)
+    tell_cuts(resolved, version, [tokens.cut], tokenizer.limit)
     [vector] = encoder.vectors(
         [tokens.ids],
         options.dimensions,
@@ -184,13 +185,12 @@ def all_tokens(input: str | None, model: str | None) -> Iterator[Any]:
 
 
 def tell_cuts(
-    resolved: Resolved, version: encoding.Reader, tokens: Sequence[Tokens], limit: int = 0
+    resolved: Resolved, version: encoding.Reader, cut: Sequence[bool], limit: int = 0
 ) -> None:
     """Warn once per statement that inputs were cut, to `limit` tokens or the model's own limit."""
-    cut = sum(t.cut for t in tokens)
-    if cut and _told_in[0] != resolved.statement:
+    if any(cut) and _told_in[0] != resolved.statement:
         _told_in[0] = resolved.statement
-        inputs = "an input was" if len(tokens) == 1 else f"{cut} of {len(tokens)} inputs were"
+        inputs = "an input was" if len(cut) == 1 else f"{sum(cut)} of {len(cut)} inputs were"
         kept = limit or version.tokenizer.limit
         spi.warn(
             f"{inputs} cut to the {kept} tokens that {resolved.model} takes",

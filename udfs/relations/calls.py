@@ -105,7 +105,7 @@ def encode(input: str | None, model: str | None) -> str | None:
     tokens = version.tokenizer.encode(
         encoding.prompted(version.config, input, options), options.truncate
     )
-    server.tell_cuts(resolved, version, [tokens])
+    server.tell_cuts(resolved, version, [tokens.cut])
     skip = encoding.not_pooled(version, options)
     [row] = spi.run(version.of_text, ("integer[]", "integer"), tokens.ids, skip)
     vector: str = row["embedding"]
