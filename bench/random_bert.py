@@ -38,8 +38,6 @@ def main(target: str) -> None:
     torch.manual_seed(0)
     # CTranslate2 asks for the kind of positions by name.
     config = BertConfig(hidden_size=HIDDEN, position_embedding_type="absolute")
-        hidden_size=HIDDEN, position_embedding_type="absolute"
-    )  # CTranslate2 asks for it by name
     BertModel(config, add_pooling_layer=False).save_pretrained(target)
 
 
