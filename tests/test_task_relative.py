@@ -2,26 +2,20 @@
 
 import random
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tiny_models
 import tiny_tasks
 from cpu_models import layout_of
+from task_passes import LENGTHS, encoded, sequences, task
 
 from pageformer.errors import NotBuilt
 from pageformer.loader.checkpoint import read
-from pageformer.loader.families.shapes import expected_shapes
-from pageformer.udfs import composed, heads
+from pageformer.udfs import heads
 from pageformer.udfs.model import Model, assemble
 from pageformer.udfs.operators import Operators
-from pageformer.udfs.tasks import task_run
-from pageformer.udfs.tasks.task import check
-from pageformer.udfs.tasks.task_run import Task
 from pageformer.udfs.tokenizer import Tokens
-
-LENGTHS = (5, 1, 12, 13, 3, 31, 24, 7)
 
 
 @pytest.fixture(scope="module")
@@ -31,22 +25,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 def made(name: str, folder: Path) -> Model:
     return assemble(layout_of(read(tiny_models.write(name, folder))), Operators())
-
-
-def task(model: Model, kind: str) -> Task:
-    arrays = tiny_tasks.arrays_of(kind, model.config)
-    config = tiny_tasks.config_of(kind, model.config)
-    check(config, expected_shapes(model.config), {n: a.shape for n, a in arrays.items()})
-    return task_run.read(model, config, arrays)
-
-
-def sequences(model: Model, lengths: Any = LENGTHS) -> list[list[int]]:
-    draw = random.Random(1).randrange
-    return [[draw(2, model.config.vocabulary) for _ in range(n)] for n in lengths]
-
-
-def encoded(model: Model, ids: list[list[int]], tasks: Any = None) -> Any:
-    return composed.encode(model, ids, lambda: None, 0, tasks)
 
 
 @pytest.mark.parametrize("kind", tiny_tasks.MERGED)

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,20 +9,18 @@ import tiny_models
 import tiny_tasks
 from backends_present import cpu_variant
 from cpu_models import layout_of
+from task_passes import LENGTHS, encoded, sequences, task
 
 from pageformer.loader.checkpoint import read
-from pageformer.loader.families.shapes import expected_shapes
 from pageformer.udfs import composed, encoder
 from pageformer.udfs.layout import Layout
 from pageformer.udfs.model import Model, assemble
 from pageformer.udfs.operators import Operators
 from pageformer.udfs.tasks import task_run
-from pageformer.udfs.tasks.task import check
 from pageformer.udfs.tasks.task_run import Task
 
 FAMILIES = ("bert-mean", "roberta-mean")
 VARIANTS = ("avx512", "avx2", "portable")
-LENGTHS = (5, 1, 12, 13, 3, 31, 24, 7)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -38,22 +35,6 @@ def model(request: pytest.FixtureRequest, layout: Layout) -> Model:
 
 def operators(name: str) -> Operators:
     return Operators() if name == "numpy" else cpu_variant(name)
-
-
-def task(model: Model, kind: str, seed: int = 1) -> Task:
-    arrays = tiny_tasks.arrays_of(kind, model.config, seed)
-    config = tiny_tasks.config_of(kind, model.config)
-    check(config, expected_shapes(model.config), {n: a.shape for n, a in arrays.items()})
-    return task_run.read(model, config, arrays)
-
-
-def sequences(model: Model, lengths: Any = LENGTHS) -> list[list[int]]:
-    draw = random.Random(1).randrange
-    return [[draw(2, model.config.vocabulary) for _ in range(n)] for n in lengths]
-
-
-def encoded(model: Model, ids: list[list[int]], tasks: Any = None) -> Any:
-    return composed.encode(model, ids, lambda: None, 0, tasks)
 
 
 @pytest.mark.parametrize("kind", tiny_tasks.MERGED)

@@ -144,9 +144,7 @@ class PageFiles:
         """Make a page's file and map it, or a copy of its own where there is no room for a file."""
         self._pulse()
         data = self._content(page, make)
-        self._last = (
-            data  # or its memory went back to the system, which clears it anew for each page
-        )
+        self._last = data  # held: what goes back to the system is cleared anew for each page
         self.made += 1
         with self._room.reserved(file_name(page), len(data), must) as there_is_room:
             if there_is_room:
