@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any
@@ -84,7 +84,7 @@ def check_room(ray: Any, workers: int) -> None:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Handed:
     """An item, and how many workers were lost that had it."""
 
@@ -105,12 +105,12 @@ class Items:
     def __next__(self) -> Handed:
         return self._back.popleft() if self._back else Handed(next(self._items))
 
-    def give_back(self, handed: Handed) -> None:
-        """Take an item whose worker was lost.
+    def give_back(self, handed: Handed, *, in_work: bool) -> None:
+        """Take an item whose worker was lost, while it worked on this one or before it came to it.
 
         Raises ServerUnready for one that loses every worker.
         """
-        losses = handed.losses + 1
+        losses = handed.losses + in_work
         if losses == MOST_LOSSES:
             raise ServerUnready(
                 f"{losses} workers were lost, one after another, that had {handed.item}",
@@ -121,10 +121,18 @@ class Items:
 
 
 @dataclass(frozen=True)
-class Call:
-    """What an actor was asked: to work on an item, or, where there is none, whether it is there."""
+class Worker:
+    """An actor, and what it was handed and has not answered; the first is what it works on."""
 
     actor: Any
+    handed: list[Handed] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a worker was asked: to work on an item, or, where there is none, whether it is there."""
+
+    worker: Worker
     handed: Handed | None
     answer: "Future[Any]"
 
@@ -135,13 +143,13 @@ class Pool:
     def __init__(self, ray: Any, kind: type, workers: int, *arguments: object) -> None:
         """Start actors of a kind, which has the methods `ready` and `work`."""
         self._ray = ray
-        self._idle: deque[Any] = deque()
+        self._idle: deque[Worker] = deque()
         self._running = 0
         self._answered: SimpleQueue[Call] = SimpleQueue()
         remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=-1)(kind)
-        actors = [remote.remote(*arguments) for _ in range(workers)]
-        for actor in [actor for _ in range(AHEAD) for actor in actors]:
-            self._ask(actor)
+        started = [Worker(remote.remote(*arguments)) for _ in range(workers)]
+        for worker in [worker for _ in range(AHEAD) for worker in started]:
+            self._ask(worker)
 
     def worked(self, items: Iterator[Any]) -> Iterator[Any]:
         """Hand out items, a few to each actor, and yield what came of them, as it comes.
@@ -156,24 +164,28 @@ class Pool:
                 self._work(self._idle.popleft(), *handed)
             yield from done
 
-    def _ask(self, actor: Any) -> None:
-        self._await(actor, None, actor.ready.remote())
+    def _ask(self, worker: Worker) -> None:
+        self._await(worker, None, worker.actor.ready.remote())
 
-    def _work(self, actor: Any, handed: Handed) -> None:
+    def _work(self, worker: Worker, handed: Handed) -> None:
         self._running += 1
-        work = actor.work.options(max_task_retries=0)
-        self._await(actor, handed, work.remote(handed.item))
+        worker.handed.append(handed)
+        work = worker.actor.work.options(max_task_retries=0)
+        self._await(worker, handed, work.remote(handed.item))
 
-    def _await(self, actor: Any, handed: Handed | None, answer: Any) -> None:
+    def _await(self, worker: Worker, handed: Handed | None, answer: Any) -> None:
         def tell(future: "Future[Any]") -> None:
-            self._answered.put(Call(actor, handed, future))
+            self._answered.put(Call(worker, handed, future))
 
         answer.future().add_done_callback(tell)
 
     def _heard(self, call: Call, waiting: Items) -> list[Any]:
         """Return what came of an item; none where the actor was lost, or is there again."""
-        handed = call.handed
-        self._running -= handed is not None
+        worker, handed = call.worker, call.handed
+        in_work = handed is not None and handed is worker.handed[0]
+        if handed:
+            self._running -= 1
+            worker.handed.remove(handed)
         try:
             result = call.answer.result()
         except self._ray.exceptions.RayTaskError as error:
@@ -181,10 +193,10 @@ class Pool:
         except self._ray.exceptions.RayActorError as error:
             if handed is None:
                 raise as_ours(error) from error
-            waiting.give_back(handed)
-            self._ask(call.actor)
+            waiting.give_back(handed, in_work=in_work)
+            self._ask(worker)
             return []
-        self._idle.append(call.actor)
+        self._idle.append(worker)
         return [result] if handed else []
 
 
