@@ -25,8 +25,9 @@ INLINE vec load_kept(const float *w, const uint8_t *line, int col) {
 
 INLINE void kept_accumulate(const int rows, vec y[ROWS][COLUMNS], const float *x, ptrdiff_t x_stride,
                             const float *w, ptrdiff_t w_stride, int depth, const uint8_t *line,
-                            ptrdiff_t line_stride, int col) {
+                            ptrdiff_t line_stride, int col, const float *next) {
     for (int k = 0; k < depth; k++, w += w_stride, line += line_stride) {
+        fetch_row(next + k * w_stride);
         vec wk[COLUMNS];
 #pragma GCC unroll 4
         for (int c = 0; c < COLUMNS; c++) wk[c] = load_kept(w + c * VECTOR, line, col + c * VECTOR);
@@ -42,17 +43,14 @@ INLINE void kept_accumulate(const int rows, vec y[ROWS][COLUMNS], const float *x
 INLINE void kept_tile(const int rows, const float *x, ptrdiff_t x_stride,
                       const struct matrix *weight, int col, const struct fetching *fetching,
                       const struct linear_edits *edits, float *y, ptrdiff_t y_stride) {
-    const int side = weight->side, step = fetch_every(fetching, side);
+    const int side = weight->side;
     vec sums[ROWS][COLUMNS] = {0};
     for (int i = 0, from = 0; from < weight->rows; i++, from += side) {
         const int depth = weight->rows - from < side ? weight->rows - from : side;
-        const float *w = weight->blocks[i * weight->grid_cols + col / side] + col % side;
-        for (int k = 0; k < depth; k += step) {
-            const int some = depth - k < step ? depth - k : step;
-            fetch_some(fetching, i, k, some);
-            kept_accumulate(rows, sums, x + from + k, x_stride, w + k * side, side, some,
-                            edits->kept + (from + k) * edits->kept_stride, edits->kept_stride, col);
-        }
+        const float *w = strip_at(weight, i, col);
+        kept_accumulate(rows, sums, x + from, x_stride, w, side, depth,
+                        edits->kept + from * edits->kept_stride, edits->kept_stride, col,
+                        fetched(fetching, weight, col, i));
     }
     store_tile(rows, sums, y, y_stride);
 }
@@ -65,7 +63,7 @@ INLINE void adding_tile(const int rows, const float *x, ptrdiff_t x_stride, cons
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int c = 0; c < COLUMNS; c++) sums[r][c] = load(y + r * y_stride + c * VECTOR);
-    accumulate(rows, sums, x, x_stride, w, w_stride, depth);
+    accumulate(rows, sums, x, x_stride, w, w_stride, depth, 0, w);
     store_tile(rows, sums, y, y_stride);
 }
 
@@ -81,8 +79,9 @@ INLINE void adding_tile(const int rows, const float *x, ptrdiff_t x_stride, cons
     }
 
 EDITED_TILE(1) EDITED_TILE(2) EDITED_TILE(3) EDITED_TILE(4) EDITED_TILE(5) EDITED_TILE(6)
-#if ROWS == 12
+#if ROWS == 14
 EDITED_TILE(7) EDITED_TILE(8) EDITED_TILE(9) EDITED_TILE(10) EDITED_TILE(11) EDITED_TILE(12)
+EDITED_TILE(13) EDITED_TILE(14)
 #endif
 
 typedef void kept_tile_function(const float *, ptrdiff_t, const struct matrix *, int,
@@ -115,8 +114,7 @@ static void flat_product(int count, const float *x, ptrdiff_t x_stride, const fl
 static void strip_rows(const struct edited_product *p, const struct linear_edits *kept,
                        const float *x, int count, int col, float *y) {
     const int next = col + p->threads * STRIP;
-    struct fetching fetching = {{p->weight, next < p->weight->cols ? next : 0},
-                                (count + ROWS - 1) / ROWS, 0};
+    struct fetching fetching = {{p->weight, next < p->weight->cols ? next : 0}, 0};
     for (int row = 0, rows; row < count; row += rows, fetching.index++) {
         rows = tile_rows(count, row);
         const float *from = x + row * p->x_stride;

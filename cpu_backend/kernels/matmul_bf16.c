@@ -80,6 +80,7 @@ static void dot_rows(int rows, const uint16_t *x, ptrdiff_t x_stride, const uint
     DOT(1) DOT(2) DOT(3) DOT(4)
 #if HAS_BF16
     DOT(5) DOT(6) DOT(7) DOT(8) DOT(9) DOT(10) DOT(11) DOT(12)
+    DOT(13) DOT(14)
 #endif
     }
 }

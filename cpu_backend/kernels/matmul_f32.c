@@ -16,19 +16,27 @@
  * its own row alone.
  */
 
+INLINE void fetch_row(const float *row) {
+    for (int c = 0; c < COLUMNS * VECTOR; c += 16) __builtin_prefetch(row + c, 0, 2);
+}
+
+/* y += x W for `depth` lines of a strip; with each, where `fetch` says so, a line of the strip at `next`
+ * is asked for: evenly, since a core has no more than some fifty of them on their way at once. */
 INLINE void accumulate(const int rows, vec y[ROWS][COLUMNS], const float *x, ptrdiff_t x_stride,
-                       const float *w, ptrdiff_t w_stride, int depth) {
-    for (int k = 0; k < depth; k++) {
+                       const float *w, ptrdiff_t w_stride, int depth, const int fetch,
+                       const float *next) {
+    const float *half = x + rows / 2 * x_stride;
+    for (int k = 0; k < depth; k++, w += w_stride, next += w_stride) {
         vec wk[COLUMNS];
 #pragma GCC unroll 4
         for (int c = 0; c < COLUMNS; c++) wk[c] = load(w + c * VECTOR);
+        if (fetch) fetch_row(next);
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
-            vec xk = splat(x[r * x_stride + k]);
+            vec xk = splat(r < rows / 2 ? x[r * x_stride + k] : half[(r - rows / 2) * x_stride + k]);
 #pragma GCC unroll 4
             for (int c = 0; c < COLUMNS; c++) y[r][c] += xk * wk[c];
         }
-        w += w_stride;
     }
 }
 
@@ -39,48 +47,39 @@ INLINE void store_tile(const int rows, vec sums[ROWS][COLUMNS], float *y, ptrdif
         for (int c = 0; c < COLUMNS; c++) store(y + r * y_stride + c * VECTOR, sums[r][c]);
 }
 
-/* How a strip's tiles fetch the one that is read next into the second-level cache while they compute:
- * each of `count` tiles every count-th row of it, so that memory is asked for evenly. */
+/* What a strip's tiles fetch into the second-level cache while they compute. */
 struct fetching {
     struct ahead ahead;
-    int count, index;
+    int index; /* of the tile: the first one fetches, the others ask for what is there */
 };
 
-INLINE void fetch_row(const float *row) {
-    for (int c = 0; c < COLUMNS * VECTOR; c += 16) __builtin_prefetch(row + c, 0, 2);
+INLINE const float *strip_at(const struct matrix *weight, int block, int col) {
+    return weight->blocks[block * weight->grid_cols + col / weight->side] + col % weight->side;
 }
 
-/* Rows of k between two rounds of fetching, so that a round asks for 16 rows at most: those and no
- * more can be on their way at once, and a short loop is left too often by a branch foretold wrongly. */
-INLINE int fetch_every(const struct fetching *fetching, int side) {
-    enum { AT_ONCE = 16 };
-    return fetching->count < side / AT_ONCE ? fetching->count * AT_ONCE : side;
-}
-
-/* What this tile fetches of the strip that comes next while it multiplies `depth` lines of block row
- * `block`, from line k on. */
-INLINE void fetch_some(const struct fetching *fetching, int block, int k, int depth) {
-    const struct matrix *weight = fetching->ahead.weight;
-    const int row = block < weight->grid_rows ? block : weight->grid_rows - 1, side = weight->side;
-    const int col = fetching->ahead.col;
-    const float *next = weight->blocks[row * weight->grid_cols + col / side] + col % side;
-    for (int line = fetching->index; line < depth; line += fetching->count)
-        fetch_row(next + (k + line) * side);
+/* The lines that are fetched while those of a block row are multiplied: a few blocks on, in this strip
+ * or in the one that is read next. */
+INLINE const float *fetched(const struct fetching *fetching, const struct matrix *weight, int col,
+                            int block) {
+    enum { BLOCKS_AHEAD = 3 };
+    const struct matrix *next = fetching->ahead.weight;
+    if (fetching->index) return strip_at(weight, block, col);
+    block += weight->grid_rows < BLOCKS_AHEAD ? weight->grid_rows : BLOCKS_AHEAD;
+    if (block < weight->grid_rows) return strip_at(weight, block, col);
+    block -= weight->grid_rows;
+    return strip_at(next, block < next->grid_rows ? block : next->grid_rows - 1, fetching->ahead.col);
 }
 
 /* One tile over all of k: raw sums, to y. */
 INLINE void tile(const int rows, const float *x, ptrdiff_t x_stride, const struct matrix *weight,
                  int col, const struct fetching *fetching, float *y, ptrdiff_t y_stride) {
-    const int side = weight->side, step = fetch_every(fetching, side);
+    const int side = weight->side;
     vec sums[ROWS][COLUMNS] = {0};
     for (int i = 0, from = 0; from < weight->rows; i++, from += side) {
         const int depth = weight->rows - from < side ? weight->rows - from : side;
-        const float *w = weight->blocks[i * weight->grid_cols + col / side] + col % side;
-        for (int k = 0; k < depth; k += step) {
-            const int some = depth - k < step ? depth - k : step;
-            fetch_some(fetching, i, k, some);
-            accumulate(rows, sums, x + from + k, x_stride, w + k * side, side, some);
-        }
+        const float *w = strip_at(weight, i, col);
+        accumulate(rows, sums, x + from, x_stride, w, side, depth, 1,
+                   fetched(fetching, weight, col, i));
     }
     store_tile(rows, sums, y, y_stride);
 }
@@ -89,7 +88,7 @@ INLINE void tile(const int rows, const float *x, ptrdiff_t x_stride, const struc
 INLINE void small_tile(const int rows, const float *x, ptrdiff_t x_stride, const float *w,
                        ptrdiff_t w_stride, int depth, float *y, ptrdiff_t y_stride) {
     vec sums[ROWS][COLUMNS] = {0};
-    accumulate(rows, sums, x, x_stride, w, w_stride, depth);
+    accumulate(rows, sums, x, x_stride, w, w_stride, depth, 0, w);
     store_tile(rows, sums, y, y_stride);
 }
 
@@ -104,11 +103,11 @@ INLINE void small_tile(const int rows, const float *x, ptrdiff_t x_stride, const
     }
 
 TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
-#if ROWS == 12
-TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12)
+#if ROWS == 14
+TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
 #define BY_ROWS(name)                                                                     \
     {NULL, name##_1, name##_2, name##_3, name##_4,  name##_5,  name##_6,                  \
-           name##_7, name##_8, name##_9, name##_10, name##_11, name##_12}
+           name##_7, name##_8, name##_9, name##_10, name##_11, name##_12, name##_13, name##_14}
 #else
 #define BY_ROWS(name) {NULL, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6}
 #endif
@@ -153,14 +152,15 @@ static void finish(const struct product *p, float *y, const float *residual, int
     }
 }
 
-/* One strip of columns for all rows. Rows are spread evenly over tiles: 13 are 7 + 6, not 12 + 1. */
+/* One strip of columns for all rows. Rows are spread evenly over tiles: 15 are 8 + 7, not 14 + 1. */
 static void product(const struct product *p, int strip_index, struct ahead ahead) {
     const int col = strip_index * COLUMNS * VECTOR;
-    struct fetching fetching = {ahead, (p->count + ROWS - 1) / ROWS, 0};
+    const int count = (p->count + ROWS - 1) / ROWS;
+    struct fetching fetching = {ahead, 0};
     if (!ahead.weight || ahead.weight->side != p->weight->side)
         fetching.ahead = (struct ahead){p->weight, col};
-    for (int row = 0; fetching.index < fetching.count; fetching.index++) {
-        int rows = (int)((int64_t)p->count * (fetching.index + 1) / fetching.count) - row;
+    for (int row = 0; fetching.index < count; fetching.index++) {
+        int rows = (int)((int64_t)p->count * (fetching.index + 1) / count) - row;
         float *y = p->y + row * p->y_stride + col;
         const float *residual = p->residual ? p->residual + row * p->y_stride + col : NULL;
         tiles[rows](p->x + row * p->x_stride, p->x_stride, p->weight, col, &fetching, y, p->y_stride);

@@ -77,7 +77,8 @@ static void byte_rows(int rows, const uint8_t *x, ptrdiff_t x_stride, const int8
 #define BYTES_OF(R) case R: byte_tile(R, x, x_stride, panel, depth, sums); break;
     BYTES_OF(1) BYTES_OF(2) BYTES_OF(3) BYTES_OF(4)
 #if HAS_VNNI
-    BYTES_OF(5) BYTES_OF(6) BYTES_OF(7) BYTES_OF(8) BYTES_OF(9) BYTES_OF(10) BYTES_OF(11) BYTES_OF(12)
+    BYTES_OF(5) BYTES_OF(6) BYTES_OF(7) BYTES_OF(8) BYTES_OF(9) BYTES_OF(10) BYTES_OF(11)
+    BYTES_OF(12) BYTES_OF(13) BYTES_OF(14)
 #endif
     }
 }

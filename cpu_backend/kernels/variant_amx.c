@@ -23,7 +23,7 @@ static int supported(void) {
 #endif
 
 #define VECTOR 16
-#define ROWS 12
+#define ROWS 14
 #define COLUMNS 2
 #define HAS_BF16 1
 #define HAS_VNNI 1
