@@ -78,18 +78,19 @@ static void shift_scores(const struct attention *a, float *scores, int i, float 
  * over their sum. */
 static float exponentials(const struct attention *a, float *scores, int i) {
     float scale = 1.0f / __builtin_sqrtf((float)a->width);
-    const int whole = round_up(a->length, VECTOR);
     if (a->bias || a->window >= 0) {
         shift_scores(a, scores, i, scale);
         scale = 1.0f;
     }
-    for (int j = a->length; j < whole; j++) scores[j] = -INFINITE;
     vec high = splat(-INFINITE), total = {0};
-    for (int j = 0; j < whole; j += VECTOR) high = maximum(high, load(scores + j));
+    for (int j = 0; j < a->length; j += VECTOR) {
+        const vec x = load(scores + j);
+        high = maximum(high, a->length - j < VECTOR ? first_of(x, a->length - j, -INFINITE) : x);
+    }
     const float top = largest(high);
-    for (int j = 0; j < whole; j += VECTOR) {
+    for (int j = 0; j < a->length; j += VECTOR) {
         vec x = exponential((load(scores + j) - top) * scale);
-        if (a->length - j < VECTOR) x = first_of(x, a->length - j);
+        if (a->length - j < VECTOR) x = first_of(x, a->length - j, 0);
         total += x;
         store(scores + j, x);
     }

@@ -92,6 +92,8 @@ struct stand {
     struct team *team;
 };
 
+static inline int parts(int whole, int part) { return (whole + part - 1) / part; }
+
 uint32_t last_step(const struct encoder *encoder);
 struct stand stand_at(const struct encoder *encoder, struct team *team, uint32_t step);
 int units(const struct stand *at);

@@ -7,8 +7,6 @@
 
 enum { CHUNK_ROWS = 64 };
 
-static int parts(int whole, int part) { return (whole + part - 1) / part; }
-
 static int unit_columns(const struct stand *at) {
     return at->encoder->form ? PANEL_COLUMNS : at->encoder->variant->strip;
 }

@@ -11,7 +11,7 @@ static void layer_norm(const float *x, float *y, int width, const float *weight,
     const float mean = sum(total) / (float)width;
     for (int c = 0; c < width; c += VECTOR) {
         vec centred = load_part(x + c, width - c) - mean;
-        if (width - c < VECTOR) centred = first_of(centred, width - c);
+        if (width - c < VECTOR) centred = first_of(centred, width - c, 0);
         squares += centred * centred;
     }
     const float over = 1.0f / __builtin_sqrtf(sum(squares) / (float)width + eps);

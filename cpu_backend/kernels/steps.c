@@ -14,7 +14,8 @@
 
 #include "job.h"
 
-enum { ROWS_PER_UNIT = 16 };
+/* Few, where several threads share them out. */
+static int rows_per_unit(const struct team *team) { return team->size > 1 ? 4 : 16; }
 
 static const enum step plain_steps[] = {QUERY_KEY_VALUE, ATTEND, OUTPUT, NORM, UP, DOWN, NORM_AGAIN};
 static const enum step pre_norm_steps[] = {NORM, QUERY_KEY_VALUE, ATTEND, OUTPUT, NORM_AGAIN, UP, DOWN};
@@ -55,7 +56,7 @@ int units(const struct stand *at) {
     switch (at->step) {
     case ATTEND: return group->sequences * at->encoder->heads;
     case POOL: return group->sequences;
-    default: return (group->tokens + ROWS_PER_UNIT - 1) / ROWS_PER_UNIT;
+    default: return parts(group->tokens, rows_per_unit(at->team));
     }
 }
 
@@ -122,8 +123,8 @@ static void copy_row(const struct stand *at, int row) {
 static void do_rows(const struct stand *at, int unit) {
     const struct encoder *encoder = at->encoder;
     const struct workspace *space = at->team->space;
-    const int tokens = at->team->group->tokens, from = unit * ROWS_PER_UNIT;
-    for (int row = from; row < tokens && row < from + ROWS_PER_UNIT; row++) {
+    const int tokens = at->team->group->tokens, each = rows_per_unit(at->team), from = unit * each;
+    for (int row = from; row < tokens && row < from + each; row++) {
         if (at->step == QUANTIZE_MIXED) quantize_row(encoder, &space->mixed, row, encoder->hidden);
         else if (at->step == QUANTIZE_INNER)
             quantize_row(encoder, &space->inner, row, encoder->intermediate);

@@ -36,13 +36,13 @@ INLINE void store_part(float *to, vec x, int left) {
     else memcpy(to, &x, sizeof(float) * (size_t)left);
 }
 
-/* Zeros in place of what is past the first lanes. */
-INLINE vec first_of(vec x, int count) {
+/* `other` in place of what is past the first lanes. */
+INLINE vec first_of(vec x, int count, float other) {
     static const int32_t ones[2 * 16] = {-1, -1, -1, -1, -1, -1, -1, -1,
                                          -1, -1, -1, -1, -1, -1, -1, -1};
     ivec kept;
     memcpy(&kept, ones + 16 - count, sizeof kept);
-    return (vec)((ivec)x & kept);
+    return (vec)(((ivec)x & kept) | ((ivec)splat(other) & ~kept));
 }
 
 INLINE vec maximum(vec a, vec b) {

@@ -66,7 +66,7 @@ int make_room(struct workspace *space, const struct encoder *encoder, int tokens
         space->memory = aligned_memory(size);
         space->size = space->memory ? size : 0;
         if (!space->memory) return 0;
-        memset(space->memory, 0, size);
+        if (encoder->form != FLOAT32) memset(space->memory, 0, size); /* panels read rows past the end */
     }
     lay_out(space, encoder, tokens);
     return 1;
