@@ -100,6 +100,37 @@ def test_a_deploy_that_is_rolled_back_never_was(
     assert encode(session) == first
 
 
+def test_a_deploy_that_is_taken_back_within_a_transaction_never_was(
+    session: Session, model_dir: Path, tuned_dir: Path
+) -> None:
+    load(session, model_dir, name="tiny")
+    load(session, tuned_dir, name="tiny")
+    first = encode(session)
+    with session.transaction():
+        with session.transaction(force_rollback=True):
+            session.execute("select pageformer.deploy('tiny', 'v2')")
+            assert encode(session) != first
+        assert encode(session) == first
+
+
+def test_a_cursor_keeps_its_version_beside_statements_that_see_the_next(
+    connect: Connect, session: Session, model_dir: Path, tuned_dir: Path
+) -> None:
+    load(session, model_dir, name="tiny")
+    load(session, tuned_dir, name="tiny")
+    first, second = encode(session, "tiny@v1"), encode(session, "tiny@v2")
+    reader = connect()
+    reader.execute(
+        "declare reading cursor for"
+        " select pageformer.encode('a text', 'tiny')::text from generate_series(1, 3)"
+    )
+    assert value(reader, "fetch reading") == first
+    session.execute("select pageformer.deploy('tiny', 'v2')")
+    assert encode(reader) == second
+    assert value(reader, "fetch reading") == first
+    assert encode(reader) == second
+
+
 def test_a_version_is_found_by_label_or_by_the_start_of_its_hash(
     session: Session, model_dir: Path, tuned_dir: Path
 ) -> None:

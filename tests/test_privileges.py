@@ -53,11 +53,11 @@ PUBLIC_FUNCTIONS = {
     "pageformer": {
         "as_owner", "cache_figures", "chunk", "classify", "classify_batch", "classify_image",
         "classify_tokens", "computed_here", "count_embedded", "count_tokens", "describe", "encode",
-        "encode_batch", "encode_blocks", "encode_chunks", "encode_image", "encode_pinned",
-        "encode_pinned_text", "encode_sparse", "encode_tensor", "encode_tensor_text",
-        "encode_text", "encode_tokens", "fill_mask", "forget_embedding", "key_columns",
-        "key_expression", "max_sim", "preload", "rerank", "same_space", "serving_figures",
-        "to_vector", "tokenize", "verify", "version_hash",
+        "encode_batch", "encode_blocks", "encode_chunks", "encode_image", "encode_long",
+        "encode_part", "encode_pinned", "encode_pinned_long", "encode_pinned_part",
+        "encode_sparse", "encode_tensor", "encode_tensor_text", "encode_tokens", "fill_mask",
+        "forget_embedding", "key_columns", "key_expression", "max_sim", "preload", "rerank",
+        "same_space", "serving_figures", "to_vector", "tokenize", "verify", "version_hash",
     },
     "pageformer_op": {
         "add", "add_bias", "add_delta", "alibi", "block", "concat", "distance", "exp_sum",
@@ -203,6 +203,15 @@ def definer_function(owner: Session, name: str) -> None:
     )
 
 
+def test_a_cached_model_is_refused_once_a_membership_ends(connect_as: Connect) -> None:
+    carol, superuser = connect_as("carol"), connect_as("postgres")
+    assert value(carol, ENCODE)
+    superuser.execute("revoke staff from carol")
+    refusal(carol, ENCODE)
+    superuser.execute("grant staff to carol")
+    assert value(carol, ENCODE)
+
+
 def test_a_definer_function_has_the_rights_of_its_owner(connect_as: Connect) -> None:
     alice, bob = connect_as("alice"), connect_as("bob")
     definer_function(alice, "by_alice")
@@ -255,8 +264,8 @@ def test_names_of_the_callers_own_do_not_stand_in_for_ours(connect_as: Connect) 
             language sql as 'select true';
         create function pg_temp.pg_has_role(name, oid, text) returns boolean
             language sql as 'select true';
-        create function pg_temp.encode_text(text, boolean, text, text, text, text, integer,
-            boolean, text) returns text language sql as $$ select '[1]' $$;
+        create function pg_temp.encode_part(text, boolean, text, text, text, text, integer,
+            boolean, text) returns public.vector language sql as $$ select '[1]'::public.vector $$;
         set search_path = pg_temp, pageformer, public, pg_catalog;
         """
     )

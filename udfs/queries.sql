@@ -4,15 +4,24 @@ select 1
 -- name: as_owner
 select pageformer.as_owner($1::bytea)
 
+-- name: standpoint
+-- seen: equal for two calls of one role to whom the same rows are visible. Null where a snapshot does
+-- not tell: it leaves out what a transaction changed itself and, on a standby, who else is at work.
+select
+    case when pg_catalog.pg_current_xact_id_if_assigned() is null
+        and not pg_catalog.pg_is_in_recovery()
+    then pg_catalog.pg_current_snapshot()::text || ' ' || current_user::text end as seen,
+    pg_catalog.statement_timestamp()::text as statement
+
 -- name: resolve
-select v.id, v.hash, v.label, u.name, u.compute, pg_catalog.statement_timestamp()::text as statement,
+select v.id, v.hash, u.name, v.label, u.compute,
     (select f.settings from pageformer.settings_in_force f) as settings
 from pageformer.usable_model u
 join pageformer.version v on v.id = u.deployed_id
 where u.name = $1::text
 
 -- name: resolve_pinned
-select v.id, v.hash, v.label, u.name, u.compute, pg_catalog.statement_timestamp()::text as statement,
+select v.id, v.hash, u.name, v.label, u.compute,
     (select f.settings from pageformer.settings_in_force f) as settings
 from pageformer.usable_model u
 join pageformer.version v on v.model_id = u.id

@@ -1,15 +1,16 @@
 """From a name that a user typed to a version that is ready to run.
 
-Names are resolved by SQL on every call, under the statement's snapshot and the caller's role; only
-what the name leads to is kept, by content hash, so a deploy or a rollback is seen at once.
+Names are resolved by SQL, under the statement's snapshot and the caller's role, and anew whenever
+either is another; what the name leads to is kept by content hash. So a deploy or a rollback is seen
+at once.
 """
 
 import hashlib
 import json
 import os
 from collections import OrderedDict
-from functools import partial
-from typing import NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 from pageformer.errors import DamagedPage, InvalidInput, MissingGrant, UnknownName
 from pageformer.udfs import backends, spi
@@ -28,9 +29,9 @@ class Resolved(NamedTuple):
     hash: bytes
     model: str
     label: str
-    statement: str  # when the statement began: tells one statement from the next
     compute: str  # float32, bfloat16 or auto
     settings: str  # the owner's, as JSON
+    statement: str  # when the statement began: tells one statement from the next
 
 
 _ready: OrderedDict[tuple[bytes, str, str], Version] = OrderedDict()
@@ -47,22 +48,30 @@ def resolve(name: str | None, text: str | None = None) -> Resolved:
     """
     if name is None:
         raise InvalidInput("the model is null", hint="name one, as in encode('a text', 'minilm')")
-    model, pinned, pin = name.partition("@")
-    found = spi.rows("resolve_pinned", model, pin) if pinned else spi.rows("resolve", model)
+    [now] = spi.rows("standpoint")
+    found = seen_before(now["seen"], name) if now["seen"] else look_up(name)
     if len(found) > 1:
         raise UnknownName(f"{name} is ambiguous", hint="give more digits of the hash")
     if not found:
+        model = name.partition("@")[0]
         raise missing_grant(model) if spi.rows("model_not_granted", model) else unknown(name, text)
-    [row] = found
-    return Resolved(
-        id=row["id"],
-        hash=row["hash"],
-        model=row["name"],
-        label=row["label"],
-        statement=row["statement"],
-        compute=row["compute"],
-        settings=row["settings"],
-    )
+    return Resolved._make((*found[0], now["statement"]))
+
+
+def look_up(name: str) -> list[tuple[Any, ...]]:
+    """Return what a name means, as the fields of Resolved, to the role that asks."""
+    model, pinned, pin = name.partition("@")
+    found = spi.rows("resolve_pinned", model, pin) if pinned else spi.rows("resolve", model)
+    return [tuple(row.values()) for row in found]
+
+
+@lru_cache(maxsize=KEPT)
+def seen_before(seen: str, name: str) -> list[tuple[Any, ...]]:
+    """Look a name up, once for all calls that see the same.
+
+    seen: whose changes this snapshot shows, and who asks.
+    """
+    return look_up(name)
 
 
 def pinned(name: str | None) -> str | None:

@@ -1,12 +1,14 @@
 -- Text to vectors. `encode` and `encode_pinned` hand Python no more of a long text than it needs:
 -- the near end of it, eight times longer until the model's limit is reached (then the answer is
--- not null). They return text, which becomes a vector on the way out, so that no body depends on
--- the schema that pgvector lives in.
+-- not null). They are bound when they are made, so that the planner puts their bodies in their
+-- place: a text of usual length costs one call of Python. What takes long texts is declared cheap:
+-- a plan that is made for one text leaves it out, and has to win nothing by that over a plan for all.
+-- A vector's type stands in signatures alone, so that no body depends on the schema of pgvector.
 
-create or replace function pageformer.encode_text(
+create or replace function pageformer.encode_part(
     input text, more boolean, model text, prompt text, prompt_name text, task text,
     dimensions integer, normalized boolean, truncate text
-) returns text
+) returns vector
 language plpython3u stable parallel unsafe cost 100000
 set search_path = pg_catalog, pageformer, pg_temp
 as $python$
@@ -16,56 +18,77 @@ return server.encode(
 )
 $python$;
 
-create or replace function pageformer.encode(
-    input text, model text, prompt text default null, prompt_name text default null,
-    task text default null, dimensions integer default null, normalized boolean default null,
-    truncate text default 'right'
-) returns vector
-language plpgsql stable parallel unsafe cost 100000
+create or replace function pageformer.encode_long(
+    input text, model text, prompt text, prompt_name text, task text,
+    dimensions integer, normalized boolean, truncate text, out answer vector
+)
+language plpgsql stable parallel unsafe cost 1
 set search_path = pg_catalog, pageformer, pg_temp
 as $$
 declare
     size bigint := 65536;
-    answer text;
 begin
     while octet_length(input) > size and answer is null loop
-        answer := encode_text(
+        answer := encode_part(
             case truncate when 'left' then right(input, size::integer)
             else left(input, size::integer) end,
             true, model, prompt, prompt_name, task, dimensions, normalized, truncate);
         size := size * 8;
     end loop;
-    return coalesce(answer, encode_text(
-        input, false, model, prompt, prompt_name, task, dimensions, normalized, truncate));
+    if answer is null then
+        answer := encode_part(
+            input, false, model, prompt, prompt_name, task, dimensions, normalized, truncate);
+    end if;
 end
 $$;
 
-create or replace function pageformer.encode_pinned_text(input text, more boolean, version text)
-returns text
-language plpython3u stable parallel unsafe cost 100000
+create or replace function pageformer.encode(
+    input text, model text, prompt text default null, prompt_name text default null,
+    task text default null, dimensions integer default null, normalized boolean default null,
+    truncate text default 'right'
+) returns vector
+language sql stable parallel unsafe cost 100000
+return case when pg_catalog.octet_length(input) > 65536
+    then pageformer.encode_long(
+        input, model, prompt, prompt_name, task, dimensions, normalized, truncate)
+    else pageformer.encode_part(
+        input, false, model, prompt, prompt_name, task, dimensions, normalized, truncate) end;
+
+-- Immutable because it is true: a pinned version never changes, and float32 in this backend is
+-- computed whatever is set. Fit for expression indexes.
+create or replace function pageformer.encode_pinned_part(input text, more boolean, version text)
+returns vector
+language plpython3u immutable parallel unsafe cost 100000
 set search_path = pg_catalog, pageformer, pg_temp
 as $python$
 from pageformer.udfs import server
 return server.encode_pinned(input, version, more)
 $python$;
 
--- Immutable because it is true: a pinned version never changes, and float32 in this backend is
--- computed whatever is set. Fit for expression indexes.
-create or replace function pageformer.encode_pinned(input text, version text) returns vector
-language plpgsql immutable parallel unsafe cost 100000
+create or replace function pageformer.encode_pinned_long(
+    input text, version text, out answer vector
+)
+language plpgsql immutable parallel unsafe cost 1
 set search_path = pg_catalog, pageformer, pg_temp
 as $$
 declare
     size bigint := 65536;
-    answer text;
 begin
     while octet_length(input) > size and answer is null loop
-        answer := encode_pinned_text(left(input, size::integer), true, version);
+        answer := encode_pinned_part(left(input, size::integer), true, version);
         size := size * 8;
     end loop;
-    return coalesce(answer, encode_pinned_text(input, false, version));
+    if answer is null then
+        answer := encode_pinned_part(input, false, version);
+    end if;
 end
 $$;
+
+create or replace function pageformer.encode_pinned(input text, version text) returns vector
+language sql immutable parallel unsafe cost 100000
+return case when pg_catalog.octet_length(input) > 65536
+    then pageformer.encode_pinned_long(input, version)
+    else pageformer.encode_pinned_part(input, false, version) end;
 
 create or replace function pageformer.encode_batch(
     inputs text[], model text, prompt text default null, prompt_name text default null,
