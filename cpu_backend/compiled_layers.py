@@ -3,12 +3,18 @@
 Fit for what compiled.py knows of layers, post-norm or pre-norm, always in float32.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from pageformer.cpu_backend import _kernels as kernels
 from pageformer.cpu_backend.compiled import Tensors, compute, layer, not_shared
 from pageformer.udfs.block_value import Buffer
 from pageformer.udfs.config import Config
 from pageformer.udfs.encoding import Pulse
 from pageformer.udfs.layout import Layout
+
+# (layer, site in it by its number in kernels/job.h, [(start, stop, edits of a task), ...])
+Site = tuple[int, int, list[tuple[int, int, Any]]]
 
 
 def fits(config: Config) -> bool:
@@ -44,17 +50,24 @@ class CompiledLayers:
     def __init__(self, layers: kernels.Encoder) -> None:
         self._layers = layers
 
-    def states(self, rows: Buffer, lengths: list[int], pulse: Pulse) -> bytes:
-        """Compute the last state of every row.  # [sum of lengths, hidden] -> the same"""
-        return self._run(rows, lengths, pulse).answer or b""
+    def states(
+        self, rows: Buffer, lengths: list[int], pulse: Pulse, sites: Sequence[Site] = ()
+    ) -> bytes:
+        """Compute the last state of every row.  # [sum of lengths, hidden] -> the same
+
+        sites: what tasks edit, in rows that ascend; of post-norm layers alone.
+        """
+        return self._run(rows, lengths, pulse, sites).answer or b""
 
     def texts(self, rows: Buffer, lengths: list[int], pulse: Pulse) -> list[str]:
         """Compute the same, each row told as a vector's text."""
         return self._run(rows, lengths, pulse).texts(0, False)
 
-    def _run(self, rows: Buffer, lengths: list[int], pulse: Pulse) -> kernels.Job:
+    def _run(
+        self, rows: Buffer, lengths: list[int], pulse: Pulse, sites: Sequence[Site] = ()
+    ) -> kernels.Job:
         job = kernels.Job(self._layers, 0, True)
-        job.add_rows(rows, lengths)
+        job.add_rows(rows, lengths, list(sites))
         compute(job, (), pulse)
         return job
 

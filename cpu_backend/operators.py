@@ -11,10 +11,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from pageformer.cpu_backend import _kernels as kernels
+from pageformer.cpu_backend import compiled_layers
+from pageformer.cpu_backend.edited_layers import EditedLayers, known
 from pageformer.cpu_backend.edits import CODES, end_edits, linear_edits
 from pageformer.cpu_backend.rooms import Rooms
 from pageformer.udfs.attention import Rotary
 from pageformer.udfs.blocks import Array, BlockMatrix
+from pageformer.udfs.layout import Layout
 from pageformer.udfs.operators import Operators
 from pageformer.udfs.tasks.edits import EndEdits, LinearEdits, Norm, Term
 
@@ -65,7 +68,7 @@ class CpuOperators(Operators):
         shape = x.shape[0], W.cols
         y = self._rooms.rows(*shape) if code and residual is None else self._rooms.empty(shape)
         bias, residual = (None if a is None else packed(a) for a in (bias, residual))
-        edited = [(t.start, t.stop, self._linear_edits(t.edits, W)) for t in terms]
+        edited = [(t.start, t.stop, self._linear_edits(t.edits, W.rows, W.cols)) for t in terms]
         kernels.linear(
             self.variant, rows_of(x), x.shape[0], weight, bias, code, residual, y, edited
         )
@@ -75,7 +78,7 @@ class CpuOperators(Operators):
         self, x: Array, residual: Array | None, norm: Norm | None, terms: Sequence[Term]
     ) -> Array:
         """Compute norm(x + residual), each task's rows as it has it.  # [n, w] -> [n, w]"""
-        if not all(self._knows(term.edits) for term in terms):
+        if not all(known(term.edits) for term in terms):
             return super().add_norm(x, residual, norm, terms)
         y = self._rooms.empty(x.shape)
         rows, width = x.shape
@@ -87,13 +90,16 @@ class CpuOperators(Operators):
         )
         return y
 
-    def _knows(self, edits: EndEdits) -> bool:
-        return edits.bottleneck is None or edits.bottleneck.place.activation in CODES
+    def layers(self, layout: Layout) -> EditedLayers | None:
+        """Return what runs all layers of a version in one job, if there is such."""
+        if layout.borrow is not None or not compiled_layers.fits(layout.config):
+            return None
+        return EditedLayers(layout, self.variant, self._linear_edits, self._end_edits)
 
-    def _linear_edits(self, edits: LinearEdits, W: BlockMatrix) -> kernels.LinearEdits:
+    def _linear_edits(self, edits: LinearEdits, rows: int, cols: int) -> kernels.LinearEdits:
         made: kernels.LinearEdits | None = self._made.get(edits)
         if made is None:
-            made = self._made[edits] = linear_edits(edits, W.rows, W.cols)
+            made = self._made[edits] = linear_edits(edits, rows, cols)
         return made
 
     def _end_edits(self, edits: EndEdits, width: int) -> kernels.EndEdits:

@@ -198,7 +198,7 @@ def merged(model: Model, arrays: Mapping[str, TaskArray]) -> Model:
             matrices[name] = recut(matrices[name], weight(dense(matrices[name]), parts))
             difference = parts.get("bias/difference", np.float32(0))
             vectors[f"{site}.bias"] = vectors[f"{site}.bias"] + difference
-    return replace(model, matrices=matrices, vectors=vectors)
+    return replace(model, matrices=matrices, vectors=vectors, layers=None)
 
 
 def weight(W: Any, parts: Mapping[str, Any]) -> Any:

@@ -162,6 +162,13 @@ def encoder(
     model: Model, x: Array, offsets: Sequence[int], pulse: Pulse, seen: int | None = None
 ) -> Array:
     """Run the layers.  # [n, hidden] -> [n, hidden]"""
+    if (
+        model.layers is not None
+        and seen is None
+        and all(first < last for first, last in pairwise(offsets))
+        and model.layers.knows(model.terms)
+    ):
+        return model.layers.states(x, offsets, model.terms, pulse)
     layer_of = {"post": post_norm_layer, "pre": pre_norm_layer}[model.config.norm_place]
     near, far = (distances(model, offsets, local, seen) for local in (True, False))
     for i, number in enumerate(model.order):

@@ -12,7 +12,7 @@ from pageformer.udfs.blocks import Array, BlockMatrix
 from pageformer.udfs.config import Config
 from pageformer.udfs.layout import BUNDLE, Layout
 from pageformer.udfs.matrices import Streamed, matrices, opened
-from pageformer.udfs.operators import Operators
+from pageformer.udfs.operators import Operators, WholeLayers
 from pageformer.udfs.tasks.edits import Norm, Term
 from pageformer.udfs.tasks.learnt import Learnt
 
@@ -47,7 +47,8 @@ class Model:
     """Hold one version, ready to run: its config and its tensors on one backend.
 
     terms: by site, what tasks change there in the rows of one batch (task_run.py). learnt: what
-    batches of this version cost here, shared by all that are edited from it.
+    batches of this version cost here, shared by all that are edited from it. layers: what runs them
+    all in one call; None: they are composed.
     """
 
     config: Config
@@ -56,6 +57,7 @@ class Model:
     vectors: Mapping[str, Array]
     terms: Mapping[str, Sequence[Term]] = field(default_factory=dict)
     learnt: Learnt = field(default_factory=Learnt)
+    layers: WholeLayers | None = None
 
     @property
     def streamed(self) -> bool:
@@ -121,4 +123,4 @@ def assemble(layout: Layout, operators: Operators) -> Model:
         for row in layout.rows
         if row.bundle_offset is not None
     }
-    return Model(layout.config, operators, found, vectors)
+    return Model(layout.config, operators, found, vectors, layers=operators.layers(layout))

@@ -8,8 +8,8 @@ interface (CuPy) inherits all of it.
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,9 +17,23 @@ from pageformer.errors import NotBuilt
 from pageformer.udfs.activations import ACTIVATIONS
 from pageformer.udfs.attention import Attention
 from pageformer.udfs.blocks import Array, BlockMatrix
+from pageformer.udfs.encoding import Pulse
+from pageformer.udfs.layout import Layout
 from pageformer.udfs.tasks.edits import EditOperators, Norm, Term
 
 ROWS_IN_CACHE = 64
+
+
+class WholeLayers(Protocol):
+    """Run all layers of a version in one call."""
+
+    def knows(self, terms: Mapping[str, Sequence[Term]]) -> bool:
+        """Tell whether all that tasks edit in layers is computed."""
+
+    def states(
+        self, x: Array, offsets: Sequence[int], terms: Mapping[str, Sequence[Term]], pulse: Pulse
+    ) -> Array:
+        """Compute the last state of every token.  # [n, hidden] -> [n, hidden]"""
 
 
 class Operators(Attention, EditOperators):
@@ -35,6 +49,10 @@ class Operators(Attention, EditOperators):
             f"this model is not computed in {compute} by backend '{self.name}'",
             hint="run: select pageformer.set_compute(model, 'float32')",
         )
+
+    def layers(self, layout: Layout) -> WholeLayers | None:
+        """Return what runs all layers of a version in one call; None: they are composed."""
+        return None
 
     def page_array(self, page: memoryview, name: bytes | None = None) -> Array:
         """Return the float32 elements of a mapped page, in place where the device allows it.

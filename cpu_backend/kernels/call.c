@@ -43,23 +43,29 @@ PyObject *leave(struct call *call) {
     Py_RETURN_NONE;
 }
 
-int runs_of(struct call *call, PyObject *list, int rows, struct run **found) {
-    struct run *runs = room(call, (2 * (size_t)PyList_GET_SIZE(list) + 1) * sizeof *runs);
+int fill_runs(struct edited_run *runs, PyObject *list, int rows, edits_reader *edits_of) {
     int count = 0, at = 0;
-    if (!(*found = runs)) return -1;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        struct run run;
-        if (!PyArg_ParseTuple(PyList_GET_ITEM(list, i), "iiO", &run.start, &run.stop, &run.edits))
+        struct edited_run run;
+        PyObject *edits;
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(list, i), "iiO", &run.start, &run.stop, &edits) ||
+            !(run.edits = edits_of(edits)))
             return -1;
         if (run.stop > rows) run.stop = rows;
         if (run.start < at || run.start > run.stop) {
             PyErr_SetString(PyExc_ValueError, "rows of tasks ascend, and do not overlap");
             return -1;
         }
-        if (run.start > at) runs[count++] = (struct run){at, run.start, NULL};
+        if (run.start > at) runs[count++] = (struct edited_run){at, run.start, NULL};
         if (run.start < run.stop) runs[count++] = run;
         at = run.stop;
     }
-    if (at < rows) runs[count++] = (struct run){at, rows, NULL};
+    if (at < rows) runs[count++] = (struct edited_run){at, rows, NULL};
     return count;
+}
+
+int runs_of(struct call *call, PyObject *list, int rows, edits_reader *edits_of,
+            struct edited_run **runs) {
+    *runs = room(call, (2 * (size_t)PyList_GET_SIZE(list) + 1) * sizeof **runs);
+    return *runs ? fill_runs(*runs, list, rows, edits_of) : -1;
 }

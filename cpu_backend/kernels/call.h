@@ -5,6 +5,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "edited_plan.h"
+
 enum { MOST_BUFFERS = 6, MOST_MEMORIES = 8 };
 
 struct call {
@@ -26,13 +28,13 @@ float *hold_rows(struct call *call, PyObject *object, int rows, int cols, Py_ssi
 /* Let go of everything; None, or NULL with an exception. */
 PyObject *leave(struct call *call);
 
-/* A run of rows of a batch, and what is edited there; NULL: nothing. */
-struct run {
-    int start, stop;
-    PyObject *edits;
-};
+/* Fill runs that cover all rows, from a list of (start, stop, edits) that ascends; their number, or -1.
+ * edits_of: the edits in an object; NULL with an exception. runs: room for 2 * length + 1 of them. */
+typedef const void *edits_reader(PyObject *object);
+int fill_runs(struct edited_run *runs, PyObject *list, int rows, edits_reader *edits_of);
 
-/* Runs that cover all rows, of a list of (start, stop, edits) that ascends; their number, or -1. */
-int runs_of(struct call *call, PyObject *list, int rows, struct run **runs);
+/* The same, with room until the call's end. */
+int runs_of(struct call *call, PyObject *list, int rows, edits_reader *edits_of,
+            struct edited_run **runs);
 
 #endif

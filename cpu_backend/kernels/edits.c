@@ -25,12 +25,15 @@ INLINE vec load_kept(const float *w, const uint8_t *line, int col) {
 
 INLINE void kept_accumulate(const int rows, vec y[ROWS][COLUMNS], const float *x, ptrdiff_t x_stride,
                             const float *w, ptrdiff_t w_stride, int depth, const uint8_t *line,
-                            ptrdiff_t line_stride, int col, const float *next) {
-    for (int k = 0; k < depth; k++, w += w_stride, line += line_stride) {
+                            ptrdiff_t line_stride, int col, const float *next, float *kept) {
+    for (int k = 0; k < depth; k++, w += w_stride, line += line_stride, kept += STRIP) {
         fetch_row(next + k * w_stride);
         vec wk[COLUMNS];
 #pragma GCC unroll 4
-        for (int c = 0; c < COLUMNS; c++) wk[c] = load_kept(w + c * VECTOR, line, col + c * VECTOR);
+        for (int c = 0; c < COLUMNS; c++) {
+            wk[c] = load_kept(w + c * VECTOR, line, col + c * VECTOR);
+            store(kept + c * VECTOR, wk[c]);
+        }
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
             vec xk = splat(x[r * x_stride + k]);
@@ -40,9 +43,10 @@ INLINE void kept_accumulate(const int rows, vec y[ROWS][COLUMNS], const float *x
     }
 }
 
+/* x times what a task keeps of a strip, which is left in `kept`, [depth, STRIP]. */
 INLINE void kept_tile(const int rows, const float *x, ptrdiff_t x_stride,
                       const struct matrix *weight, int col, const struct fetching *fetching,
-                      const struct linear_edits *edits, float *y, ptrdiff_t y_stride) {
+                      const struct linear_edits *edits, float *y, float *kept) {
     const int side = weight->side;
     vec sums[ROWS][COLUMNS] = {0};
     for (int i = 0, from = 0; from < weight->rows; i++, from += side) {
@@ -50,9 +54,9 @@ INLINE void kept_tile(const int rows, const float *x, ptrdiff_t x_stride,
         const float *w = strip_at(weight, i, col);
         kept_accumulate(rows, sums, x + from, x_stride, w, side, depth,
                         edits->kept + from * edits->kept_stride, edits->kept_stride, col,
-                        fetched(fetching, weight, col, i));
+                        fetched(fetching, weight, col, i), kept + from * STRIP);
     }
-    store_tile(rows, sums, y, y_stride);
+    store_tile(rows, sums, y, STRIP);
 }
 
 /* y += x W, W in one piece. */
@@ -70,8 +74,8 @@ INLINE void adding_tile(const int rows, const float *x, ptrdiff_t x_stride, cons
 #define EDITED_TILE(R)                                                                           \
     static void kept_tile_##R(const float *x, ptrdiff_t x_stride, const struct matrix *weight,   \
                               int col, const struct fetching *fetching,                          \
-                              const struct linear_edits *edits, float *y, ptrdiff_t y_stride) {  \
-        kept_tile(R, x, x_stride, weight, col, fetching, edits, y, y_stride);                    \
+                              const struct linear_edits *edits, float *y, float *kept) {         \
+        kept_tile(R, x, x_stride, weight, col, fetching, edits, y, kept);                        \
     }                                                                                            \
     static void adding_tile_##R(const float *x, ptrdiff_t x_stride, const float *w,              \
                                 ptrdiff_t w_stride, int depth, float *y, ptrdiff_t y_stride) {   \
@@ -86,7 +90,7 @@ EDITED_TILE(13) EDITED_TILE(14)
 
 typedef void kept_tile_function(const float *, ptrdiff_t, const struct matrix *, int,
                                 const struct fetching *, const struct linear_edits *, float *,
-                                ptrdiff_t);
+                                float *);
 static kept_tile_function *const kept_tiles[ROWS + 1] = BY_ROWS(kept_tile);
 static small_tile_function *const adding_tiles[ROWS + 1] = BY_ROWS(adding_tile);
 
@@ -109,23 +113,36 @@ static void flat_product(int count, const float *x, ptrdiff_t x_stride, const fl
         }
 }
 
-/* Rows of x times one strip of W, or what a task keeps of it (or NULL), which fetch the strip that
- * comes next for this thread. */
-static void strip_rows(const struct edited_product *p, const struct linear_edits *kept,
-                       const float *x, int count, int col, float *y) {
+/* The strip that comes next for this thread. */
+static struct fetching fetching_next(const struct edited_product *p, int col) {
     const int next = col + p->threads * STRIP;
-    struct fetching fetching = {{p->weight, next < p->weight->cols ? next : 0}, 0};
+    return (struct fetching){{p->weight, next < p->weight->cols ? next : 0}, 0};
+}
+
+/* Rows of x times one strip of W. */
+static void strip_rows(const struct edited_product *p, const float *x, int count, int col, float *y) {
+    struct fetching fetching = fetching_next(p, col);
     for (int row = 0, rows; row < count; row += rows, fetching.index++) {
         rows = tile_rows(count, row);
-        const float *from = x + row * p->x_stride;
-        float *to = y + row * STRIP;
-        if (kept) kept_tiles[rows](from, p->x_stride, p->weight, col, &fetching, kept, to, STRIP);
-        else tiles[rows](from, p->x_stride, p->weight, col, &fetching, to, STRIP);
+        tiles[rows](x + row * p->x_stride, p->x_stride, p->weight, col, &fetching, y + row * STRIP,
+                    STRIP);
     }
 }
 
+/* Rows of x times what a task keeps of one strip: to leave weights out takes as long as two rows, so the
+ * first tile does it for the others. */
+static void kept_rows(const struct edited_product *p, const struct linear_edits *edits,
+                      const float *x, int count, int col, float *y, float *kept) {
+    const struct fetching fetching = fetching_next(p, col);
+    const int rows = tile_rows(count, 0);
+    kept_tiles[rows](x, p->x_stride, p->weight, col, &fetching, edits, y, kept);
+    flat_product(count - rows, x + rows * p->x_stride, p->x_stride, kept, STRIP, p->weight->rows, STRIP,
+                 0, y + rows * STRIP, STRIP);
+}
+
 /* The products of some segments with one strip of W, neighbours without a mask in one go. */
-static void strip_products(const struct edited_product *p, int first, int end, int col, float *y) {
+static void strip_products(const struct edited_product *p, int first, int end, int col, float *y,
+                           float *scratch) {
     const int begin = p->segments[first].start;
     for (int i = first, last; i < end; i = last) {
         const struct linear_edits *edits = p->segments[i].edits;
@@ -135,8 +152,10 @@ static void strip_products(const struct edited_product *p, int first, int end, i
             if (masked ? other != edits : other && other->kept) break;
         }
         const int count = p->segments[last - 1].stop - start;
-        strip_rows(p, masked ? edits : NULL, p->x + start * p->x_stride, count, col,
-                   y + (start - begin) * STRIP);
+        const float *x = p->x + start * p->x_stride;
+        float *to = y + (start - begin) * STRIP;
+        if (masked) kept_rows(p, edits, x, count, col, to, scratch);
+        else strip_rows(p, x, count, col, to);
     }
 }
 
@@ -184,25 +203,51 @@ INLINE vec part_of(const float *from, int at, int cols) {
     return at < cols ? load_part(from + at, cols - at) : (vec){0};
 }
 
-/* y = activation(scale * sums + bias) + residual, for one segment. */
+/* What is done to the sums of a strip, but for their activation. */
+struct finish {
+    vec factor[COLUMNS], bias[COLUMNS];
+    int scales;
+};
+
+static struct finish finish_of(const struct edited_product *p, const struct linear_edits *edits, int col) {
+    const int cols = p->weight->cols;
+    struct finish finish = {.scales = edits && edits->scale_out};
+    for (int c = 0, at = col; c < COLUMNS; c++, at += VECTOR) {
+        if (finish.scales) finish.factor[c] = part_of(edits->scale_out, at, cols);
+        if (p->bias) finish.bias[c] = part_of(p->bias, at, cols);
+        if (edits && edits->bias) finish.bias[c] += part_of(edits->bias, at, cols);
+    }
+    return finish;
+}
+
+/* y = activation(factor * sums + bias) + residual, for rows of `left` columns at most. A row's part of a
+ * strip is written in one go: rows lie pages apart. */
+INLINE void finish_rows(const struct finish *finish, const float *sums, int rows, const int left,
+                        const float *residual, ptrdiff_t residual_stride, float *y,
+                        ptrdiff_t y_stride, const enum activation activation) {
+    const struct finish by = *finish;
+    for (int r = 0; r < rows; r++, sums += STRIP, y += y_stride) {
+        for (int c = 0; c < COLUMNS && c * VECTOR < left; c++) {
+            vec x = load(sums + c * VECTOR);
+            if (by.scales) x *= by.factor[c];
+            x = activate(x + by.bias[c], activation);
+            if (residual) x += load_part(residual + c * VECTOR, left - c * VECTOR);
+            store_part(y + c * VECTOR, x, left - c * VECTOR);
+        }
+        if (residual) residual += residual_stride;
+    }
+}
+
 INLINE void finish_segment(const struct edited_product *p, const struct linear_segment *segment,
                            int col, const float *sums, const enum activation activation) {
-    const struct linear_edits *edits = segment->edits;
-    const int cols = p->weight->cols, count = segment->stop - segment->start;
-    const float *scale = edits ? edits->scale_out : NULL, *more = edits ? edits->bias : NULL;
-    for (int c = col; c < col + STRIP && c < cols; c += VECTOR, sums += VECTOR) {
-        const vec factor = scale ? part_of(scale, c, cols) : splat(1.0f);
-        const vec bias = p->bias ? part_of(p->bias, c, cols) : (vec){0};
-        const vec difference = more ? part_of(more, c, cols) : (vec){0};
-        for (int r = 0; r < count; r++) {
-            const ptrdiff_t row = segment->start + r;
-            vec y = load(sums + r * STRIP);
-            if (scale) y *= factor;
-            y = activate(y + (bias + difference), activation);
-            if (p->residual) y += load_part(p->residual + row * cols + c, cols - c);
-            store_part(p->y + row * p->y_stride + c, y, cols - c);
-        }
-    }
+    const struct finish finish = finish_of(p, segment->edits, col);
+    const int cols = p->weight->cols, rows = segment->stop - segment->start;
+    const ptrdiff_t first = segment->start;
+    const float *residual = p->residual ? p->residual + first * cols + col : NULL;
+    float *y = p->y + first * p->y_stride + col;
+    if (cols - col >= STRIP)
+        finish_rows(&finish, sums, rows, STRIP, residual, cols, y, p->y_stride, activation);
+    else finish_rows(&finish, sums, rows, cols - col, residual, cols, y, p->y_stride, activation);
 }
 
 static void finish_sums(const struct edited_product *p, const struct linear_segment *segment,
@@ -216,11 +261,13 @@ static void finish_sums(const struct edited_product *p, const struct linear_segm
     }
 }
 
-/* One strip of an edited product, for the segments first .. end - 1: BLOCK_ROWS rows at most. */
-static void edited_strip(const struct edited_product *p, int first, int end, int strip_index) {
+/* One strip of an edited product, for the segments first .. end - 1: BLOCK_ROWS rows at most; scratch:
+ * LINES rows of x. */
+static void edited_strip(const struct edited_product *p, int first, int end, int strip_index,
+                         float *scratch) {
     const int col = strip_index * STRIP, begin = p->segments[first].start;
-    float sums[BLOCK_ROWS * STRIP];
-    strip_products(p, first, end, col, sums);
+    float sums[BLOCK_ROWS * STRIP] __attribute__((aligned(64)));
+    strip_products(p, first, end, col, sums, scratch);
     for (int i = first; i < end; i++) {
         const struct linear_segment *segment = &p->segments[i];
         const struct linear_edits *edits = segment->edits;

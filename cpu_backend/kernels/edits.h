@@ -72,7 +72,8 @@ enum { END_ROWS = 36 }; /* at most, that are ended at once */
 
 struct ending {
     const float *x, *residual; /* residual or NULL */
-    float *y;
+    float *y;                  /* may be x or residual */
+    ptrdiff_t stride;          /* floats from one row of any of them to the next */
     int width;
     struct norm_parameters norm;
     float *scratch; /* ending_scratch() floats */

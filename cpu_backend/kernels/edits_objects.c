@@ -186,10 +186,10 @@ static int is_a(PyObject *object, PyTypeObject *type) {
     return 0;
 }
 
-const struct linear_edits *linear_edits_in(PyObject *object) {
+const void *linear_edits_of(PyObject *object) {
     return is_a(object, linear_type) ? &((struct linear_object *)object)->edits : NULL;
 }
 
-const struct end_edits *end_edits_in(PyObject *object) {
+const void *end_edits_of(PyObject *object) {
     return is_a(object, end_type) ? &((struct end_object *)object)->edits : NULL;
 }

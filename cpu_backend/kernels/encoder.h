@@ -30,6 +30,7 @@ struct encoder {
     int padding_id; /* or -1: positions count from 0 */
     int longest;    /* tokens of a sequence; 0, without tables: any number */
     enum form form; /* the narrowest that one of its products has */
+    int edits;      /* its products and ends may be edited: post-norm layers alone */
     float eps;
     struct matrix *tables[MOST_TABLES]; /* word, position, token type; none: it takes rows */
     int table_count;
@@ -38,16 +39,21 @@ struct encoder {
     struct layer *layers;
 };
 
-/* The steps of a pass: the first, those of a layer, the last. QUANTIZE_* are there in INT8 only. */
+/* The steps of a pass: the first, those of a layer, the last. QUANTIZE_* are there in INT8 only,
+ * PREPARE_* where tasks may edit products. */
 enum step {
     EMBED,
+    PREPARE_INPUT,
     QUERY_KEY_VALUE,
     ATTEND,
     QUANTIZE_MIXED,
+    PREPARE_MIXED,
     OUTPUT,
     NORM,
+    PREPARE_NORMED,
     UP,
     QUANTIZE_INNER,
+    PREPARE_INNER,
     DOWN,
     NORM_AGAIN,
     POOL,
@@ -70,6 +76,10 @@ int job_add(struct job *job, const int32_t *ids, int count);
 /* The same for an encoder that takes rows [count, hidden], which stay where they are to the end: each
  * call's follow those of the one before it. */
 int job_add_rows(struct job *job, const float *rows, int count);
+
+/* The same for all rows of a job at once, as tasks edit them (taken over). */
+struct group_edits;
+int job_add_edited(struct job *job, struct group_edits *edits, int rows);
 
 /* Compute all that was added. STOPPED: the flag was set; call again when it is not. */
 enum progress job_run(struct job *job);

@@ -187,6 +187,7 @@ static PyObject *new_encoder(PyTypeObject *type, PyObject *arguments, PyObject *
            !set_activation(e, activation) && !set_tables(self, tables) &&
            !check_sizes(e) && (!e->table_count || !set_norm(self, &e->embedding_norm, norm)) &&
            !set_layers(self, layers) && !check_forms(e);
+    e->edits = !e->table_count && !e->norm_first && e->intermediate;
     if (good && relative != Py_None) {
         e->relative = vector_in(self, relative, (Py_ssize_t)e->heads * (2 * e->longest - 1));
         good = e->relative != NULL;

@@ -21,24 +21,24 @@ static void add_vectors(float *y, const float *a, const float *b, int width) {
 static const float *state_rows(const struct ending *e, enum state state, int start, int count,
                                const struct norm_parameters *norm, float *own, ptrdiff_t stride,
                                ptrdiff_t *found) {
-    const float *x = e->x + (ptrdiff_t)start * e->width;
-    const float *residual = e->residual ? e->residual + (ptrdiff_t)start * e->width : NULL;
-    *found = e->width;
+    const float *x = e->x + start * e->stride;
+    const float *residual = e->residual ? e->residual + start * e->stride : NULL;
+    *found = e->stride;
     if (state == RESIDUAL && residual) return residual;
     if (state == PRODUCT || (state == RESIDUAL && !residual)) return x;
     if (state == ADDED && !residual) return x;
     *found = stride;
     for (int r = 0; r < count; r++) {
-        if (residual) add_vectors(own + r * stride, x + r * e->width, residual + r * e->width, e->width);
-        else memcpy(own + r * stride, x + r * e->width, (size_t)e->width * sizeof(float));
+        if (residual) add_vectors(own + r * stride, x + r * e->stride, residual + r * e->stride, e->width);
+        else memcpy(own + r * stride, x + r * e->stride, (size_t)e->width * sizeof(float));
     }
     if (state == NORMED && norm->weight) norm_rows(own, stride, own, stride, count, e->width, norm);
     return own;
 }
 
-/* y = a(input) + base, for up to END_ROWS rows. */
-static void apply_bottleneck(const struct ending *e, const struct bottleneck *b, int start,
-                             int count, const struct norm_parameters *norm) {
+/* a(input) + base, for up to END_ROWS rows, in lines of width_stride. */
+static const float *apply_bottleneck(const struct ending *e, const struct bottleneck *b, int start,
+                                     int count, const struct norm_parameters *norm) {
     const ptrdiff_t wide = b->width_stride, narrow = b->rank_stride;
     float *in = e->scratch, *base_room = in + END_ROWS * wide, *out = base_room + END_ROWS * wide;
     float *between = out + END_ROWS * wide;
@@ -57,26 +57,28 @@ static void apply_bottleneck(const struct ending *e, const struct bottleneck *b,
         }
     flat_product(count, between, narrow, b->up, wide, b->rank, (int)wide, 0, out, wide);
     for (int r = 0; r < count; r++) {
-        float *row = out + r * wide, *y = e->y + (ptrdiff_t)(start + r) * e->width;
+        float *row = out + r * wide;
         add_vectors(row, row, b->up_bias, e->width);
         if (b->base_before_norm) add_vectors(row, row, base + r * base_stride, e->width);
         if (b->after.weight) norm_rows(row, wide, row, wide, 1, e->width, &b->after);
-        if (b->base_before_norm) memcpy(y, row, (size_t)e->width * sizeof(float));
-        else add_vectors(y, row, base + r * base_stride, e->width);
+        if (!b->base_before_norm) add_vectors(row, row, base + r * base_stride, e->width);
     }
+    return out;
 }
 
 /* End a sub-layer for `count` rows, at most END_ROWS of them. */
 static void end_rows(const struct ending *e, const struct end_edits *edits, int start, int count) {
     const struct norm_parameters *norm = edits && edits->norm.weight ? &edits->norm : &e->norm;
     const struct bottleneck *bottleneck = edits ? edits->bottleneck : NULL;
-    if (bottleneck) apply_bottleneck(e, bottleneck, start, count, norm);
-    if (bottleneck && !bottleneck->closes) return;
-    for (int r = start; r < start + count; r++) {
-        const ptrdiff_t at = (ptrdiff_t)r * e->width;
-        const float *x = bottleneck ? e->y + at : e->x + at;
-        if (e->residual) add_vectors(e->y + at, x, e->residual + at, e->width);
-        else if (x != e->y + at) memcpy(e->y + at, x, (size_t)e->width * sizeof(float));
-        if (norm->weight) norm_rows(e->y + at, 0, e->y + at, 0, 1, e->width, norm);
+    const float *x = e->x + start * e->stride;
+    ptrdiff_t stride = e->stride;
+    if (bottleneck) x = apply_bottleneck(e, bottleneck, start, count, norm), stride = bottleneck->width_stride;
+    const int ends = !bottleneck || bottleneck->closes;
+    for (int r = 0; r < count; r++, x += stride) {
+        const ptrdiff_t at = (start + r) * e->stride;
+        float *y = e->y + at;
+        if (ends && e->residual) add_vectors(y, x, e->residual + at, e->width);
+        else if (x != y) memcpy(y, x, (size_t)e->width * sizeof(float));
+        if (ends && norm->weight) norm_rows(y, 0, y, 0, 1, e->width, norm);
     }
 }

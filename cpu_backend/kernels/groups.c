@@ -8,6 +8,7 @@ void free_group(struct group *group) {
     free(group->ids);
     free(group->offsets);
     free(group->answer);
+    free_edits(group->edits);
     free(group);
 }
 
@@ -15,7 +16,7 @@ struct group *new_group(int tokens) {
     struct group *group = calloc(1, sizeof *group);
     if (!group) return NULL;
     group->room_tokens = tokens > GROUP_TOKENS ? tokens : GROUP_TOKENS;
-    group->room_sequences = GROUP_TOKENS;
+    group->room_sequences = group->room_tokens;
     group->ids = malloc((size_t)group->room_tokens * 2 * sizeof(int32_t));
     group->offsets = calloc((size_t)group->room_sequences + 1, sizeof(int));
     if (!group->ids || !group->offsets) {

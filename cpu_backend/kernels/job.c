@@ -41,7 +41,7 @@ static int enough(const struct job *job) {
 static struct group *take(struct job *job) {
     pthread_mutex_lock(&job->lock);
     struct group *group = job->waiting;
-    if (group && job->closed && atomic_load(&job->members) > 1)
+    if (group && !group->edits && job->closed && atomic_load(&job->members) > 1)
         split(group, job->encoder, enough(job));
     if (group && group == job->last && group->next) job->last = group->next;
     if (group) job->waiting = group->next;
@@ -59,7 +59,7 @@ static void work_alone(struct job *job, int rank) {
             struct group *group = take(job);
             if (!group) return;
             if (!set_out(job, team, &job->spaces[rank], group, 1) ||
-                !make_scratch(member, job->encoder, group->longest)) {
+                !make_scratch(member, job->encoder, group)) {
                 job->failed = 1;
                 return;
             }
@@ -133,6 +133,13 @@ int job_add_rows(struct job *job, const float *rows, int count) {
     return group != NULL;
 }
 
+int job_add_edited(struct job *job, struct group_edits *edits, int rows) {
+    job->open = new_group(rows);
+    if (job->open) job->open->edits = edits;
+    else free_edits(edits);
+    return job->open != NULL;
+}
+
 /* About how many multiplications all linear maps take for so many tokens. */
 static double multiplications(const struct encoder *encoder, int tokens) {
     const double hidden = encoder->hidden, inner = encoder->intermediate;
@@ -151,9 +158,10 @@ static int close_job(struct job *job) {
     const int size = multiplications(job->encoder, tokens) < WORTH_WAKING ? 1 : muster(job);
     if (size == 1) return 1;
     job->together = 1;
+    if (!set_out(job, &job->team[0], &job->spaces[0], job->first, size)) return 0;
     for (int rank = 0; rank < size; rank++)
-        if (!make_scratch(&job->member[rank], job->encoder, job->first->longest)) return 0;
-    return set_out(job, &job->team[0], &job->spaces[0], job->first, size);
+        if (!make_scratch(&job->member[rank], job->encoder, job->first)) return 0;
+    return 1;
 }
 
 /* Groups whose threads had to go, when others needed the cores. */
@@ -181,8 +189,9 @@ enum progress job_run(struct job *job) {
 
 const char *job_spent(const struct job *job, enum step step, double *seconds) {
     static const char *const names[] = {
-        "embed", "query, key, value", "attention", "quantize mixed", "output", "norm",
-        "up",    "quantize inner",    "down",      "norm again",     "pool"};
+        "embed",  "prepare input",  "query, key, value", "attention",  "quantize mixed",
+        "prepare mixed", "output",  "norm",  "prepare normed", "up",   "quantize inner",
+        "prepare inner", "down",    "norm again",        "pool"};
     int64_t total = 0;
     for (int rank = 0; rank < MOST_THREADS; rank++) total += job->member[rank].spent[step];
     *seconds = (double)total * 1e-9;

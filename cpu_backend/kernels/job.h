@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "edited_plan.h"
 #include "encoder.h"
 #include "threads.h"
 
@@ -15,6 +16,7 @@ struct group {
     const float *rows;        /* or, where the encoder has no tables: [tokens, hidden] */
     int *offsets;             /* [sequences + 1] */
     float *answer;            /* [sequences or tokens, hidden] */
+    struct group_edits *edits; /* or NULL */
     int done;
 };
 
@@ -79,7 +81,7 @@ void split(struct group *group, const struct encoder *encoder, int tokens);
 
 /* Make room for a number of tokens, or for attention over the longest sequence; 0: no memory. */
 int make_room(struct workspace *space, const struct encoder *encoder, int tokens);
-int make_scratch(struct member *member, const struct encoder *encoder, int longest);
+int make_scratch(struct member *member, const struct encoder *encoder, const struct group *group);
 
 /* -- steps.c ---------------------------------------------------------------------------------- */
 
@@ -114,9 +116,67 @@ static inline int is_product(enum step step) {
     return step == QUERY_KEY_VALUE || step == OUTPUT || step == UP || step == DOWN;
 }
 
+/* A map, what it reads, writes and adds, the first of its columns, and which rows. */
+struct part {
+    const struct linear *linear;
+    const struct rows *from, *to, *residual; /* residual or NULL */
+    enum activation activation;
+    int col, first, count;
+};
+
+/* Fill in what a map of a step reads and writes. */
+void set_flow(const struct stand *at, int which, struct part *part);
+
 int product_units(const struct stand *at);
 struct ahead product_weights(const struct stand *at, int unit);
 void do_product(const struct stand *at, int unit, struct ahead ahead);
+
+/* -- edited_steps.c --------------------------------------------------------------------------- */
+
+/* Where tasks edit a layer. */
+enum site_name {
+    QUERY_SITE,
+    KEY_SITE,
+    VALUE_SITE,
+    OUTPUT_SITE,
+    UP_SITE,
+    DOWN_SITE,
+    ATTENTION_END,
+    FEED_FORWARD_END,
+    SITES
+};
+
+/* What tasks edit in the rows of a group; NULL: no memory. */
+struct group_edits *new_edits(int layers, int rows);
+void free_edits(struct group_edits *edits);
+
+/* Take over the runs of a site, which cover all rows. */
+void edit_site(struct group_edits *edits, int layer, enum site_name name, struct edited_run *runs,
+               int count);
+
+/* The product that a step prepares, or 0. */
+static inline enum step product_behind(enum step step) {
+    return step == PREPARE_INPUT    ? QUERY_KEY_VALUE
+           : step == PREPARE_MIXED  ? OUTPUT
+           : step == PREPARE_NORMED ? UP
+           : step == PREPARE_INNER  ? DOWN
+                                    : 0;
+}
+
+/* Whether a step is computed otherwise where tasks edit the group. */
+static inline int is_edited(const struct stand *at) {
+    return at->team->group->edits && (is_product(at->step) || product_behind(at->step) ||
+                                      at->step == NORM || at->step == NORM_AGAIN);
+}
+
+/* Make room for all steps; 0: no memory. */
+int make_edits_room(const struct encoder *encoder, struct team *team);
+size_t edits_scratch(const struct group *group);
+
+/* Plan an edited step, before its units are counted: by one thread, while nobody computes. */
+void plan_step(const struct stand *at);
+int edited_units(const struct stand *at);
+void do_edited(const struct stand *at, int unit, float *scratch);
 
 /* -- teams.c ---------------------------------------------------------------------------------- */
 

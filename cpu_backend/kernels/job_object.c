@@ -2,7 +2,11 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdlib.h>
+
+#include "call.h"
 #include "decimal.h"
+#include "job.h"
 #include "objects.h"
 
 struct job_object {
@@ -12,6 +16,7 @@ struct job_object {
     PyObject *answer; /* bytes, when all is computed */
     PyObject *spent;  /* a dict, then: step -> seconds */
     Py_buffer rows;   /* of an encoder that takes them; read where they are */
+    PyObject *sites;  /* or NULL: what tasks edit in them; holds the edits */
 };
 
 static PyObject *new_job(PyTypeObject *type, PyObject *arguments, PyObject *names) {
@@ -35,6 +40,7 @@ static void free_job(PyObject *object) {
     struct job_object *self = (struct job_object *)object;
     if (self->job) job_end(self->job);
     if (self->rows.obj) PyBuffer_Release(&self->rows);
+    Py_XDECREF(self->sites);
     Py_XDECREF(self->encoder);
     Py_XDECREF(self->answer);
     Py_XDECREF(self->spent);
@@ -91,13 +97,53 @@ static int add_lengths(struct job_object *self, PyObject *lengths) {
     return -1;
 }
 
+/* Take over what tasks edit at one site: (layer, site, [(start, stop, edits), ...]). */
+static int set_site(struct group_edits *edits, PyObject *entry, int layers, int rows) {
+    PyObject *list;
+    int layer, site;
+    if (!PyArg_ParseTuple(entry, "iiO!", &layer, &site, &PyList_Type, &list)) return -1;
+    if (layer < 0 || layer >= layers || site < 0 || site >= SITES) {
+        PyErr_Format(PyExc_ValueError, "there is no site %d in layer %d", site, layer);
+        return -1;
+    }
+    struct edited_run *runs = malloc((2 * (size_t)PyList_GET_SIZE(list) + 1) * sizeof *runs);
+    if (!runs) PyErr_NoMemory();
+    const int count =
+        runs ? fill_runs(runs, list, rows, site < ATTENTION_END ? linear_edits_of : end_edits_of) : -1;
+    if (count < 0) free(runs);
+    else edit_site(edits, layer, (enum site_name)site, runs, count);
+    return count < 0 ? -1 : 0;
+}
+
+/* Rows of a job that tasks edit are one group. */
+static int add_edits_of(struct job_object *self, PyObject *sites) {
+    const struct encoder *encoder = &self->encoder->encoder;
+    const int rows = (int)(self->rows.len / 4 / encoder->hidden);
+    if (!encoder->edits) {
+        PyErr_SetString(PyExc_TypeError, "tasks edit post-norm layers alone");
+        return -1;
+    }
+    struct group_edits *edits = new_edits(encoder->layer_count, rows);
+    int bad = !edits;
+    for (Py_ssize_t i = 0; !bad && i < PyList_GET_SIZE(sites); i++)
+        bad = set_site(edits, PyList_GET_ITEM(sites, i), encoder->layer_count, rows);
+    if (bad) free_edits(edits);
+    else bad = !job_add_edited(self->job, edits, rows);
+    if (bad && !PyErr_Occurred()) PyErr_NoMemory();
+    self->sites = Py_NewRef(sites);
+    return bad ? -1 : 0;
+}
+
 static PyObject *add_rows(PyObject *object, PyObject *arguments) {
     struct job_object *self = (struct job_object *)object;
-    PyObject *floats, *lengths;
-    if (!PyArg_ParseTuple(arguments, "OO!", &floats, &PyList_Type, &lengths)) return NULL;
+    PyObject *floats, *lengths, *sites = NULL;
+    if (!PyArg_ParseTuple(arguments, "OO!|O!", &floats, &PyList_Type, &lengths, &PyList_Type, &sites))
+        return NULL;
     if (!self->job || self->rows.obj || self->encoder->encoder.table_count)
         return PyErr_Format(PyExc_TypeError, "rows are given once, to layers alone");
-    if (get_floats(floats, &self->rows) || add_lengths(self, lengths)) return NULL;
+    if (get_floats(floats, &self->rows)) return NULL;
+    if (sites && PyList_GET_SIZE(sites) && add_edits_of(self, sites)) return NULL;
+    if (add_lengths(self, lengths)) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -187,7 +233,7 @@ static PyObject *spent_of(PyObject *object, void *none) {
 
 static PyMethodDef job_methods[] = {
     {"add", add, METH_O, "Hand over the token ids of one more sequence; threads may begin."},
-    {"add_rows", add_rows, METH_VARARGS, "add_rows(floats, lengths): sequences of rows, in order."},
+    {"add_rows", add_rows, METH_VARARGS, "add_rows(floats, lengths, sites=[]): sequences of rows, in order, as tasks edit them."},
     {"run", run_job, METH_NOARGS, "Compute; False: stopped before the end, call again."},
     {"close", close_job, METH_NOARGS, "Give up; whoever computes leaves."},
     {"texts", texts, METH_VARARGS, "texts(dimensions, normalized): the vectors as text."},

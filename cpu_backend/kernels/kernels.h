@@ -109,7 +109,8 @@ struct variant {
     void (*mean_rows)(const float *x, ptrdiff_t stride, int count, int width, float *y);
     void (*normalize)(const float *x, float *y, int width);
     /* What tasks change: edits.h. */
-    void (*edited_strip)(const struct edited_product *, int first, int end, int strip_index);
+    void (*edited_strip)(const struct edited_product *, int first, int end, int strip_index,
+                         float *scratch);
     void (*prepare_rows)(const struct edited_product *, const struct linear_segment *, int first,
                          int count, float *scratch);
     void (*end_rows)(const struct ending *, const struct end_edits *, int start, int count);

@@ -62,8 +62,8 @@ PyObject *normalize(PyObject *module, PyObject *arguments);
 
 /* What tasks change: edits_objects.c, edited.c. */
 int add_edits(PyObject *module);
-const struct linear_edits *linear_edits_in(PyObject *object);
-const struct end_edits *end_edits_in(PyObject *object);
+const void *linear_edits_of(PyObject *object);
+const void *end_edits_of(PyObject *object);
 PyObject *linear(PyObject *module, PyObject *arguments);
 PyObject *add_norm(PyObject *module, PyObject *arguments);
 

@@ -30,15 +30,7 @@ int product_units(const struct stand *at) {
 
 /* -- what a unit is --------------------------------------------------------------------------- */
 
-/* A map, what it reads, writes and adds, the first of its columns, and which rows. */
-struct part {
-    const struct linear *linear;
-    const struct rows *from, *to, *residual; /* residual or NULL */
-    enum activation activation;
-    int col, first, count;
-};
-
-static void set_flow(const struct stand *at, int which, struct part *part) {
+void set_flow(const struct stand *at, int which, struct part *part) {
     const struct workspace *space = at->team->space;
     const struct layer *layer = at->layer;
     const enum activation activation = (enum activation)at->encoder->activation;

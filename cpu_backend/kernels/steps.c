@@ -4,8 +4,9 @@
  *      EMBED  ( NORM  QUERY_KEY_VALUE  ATTEND  OUTPUT  NORM  UP  DOWN ) x layers  POOL    pre-norm
  *
  * A unit is a strip of columns, a head of one sequence, or a few rows. In INT8 two more steps say
- * how the rows of `mixed` and `inner` are read as bytes, once a whole row is known. A layer without
- * a feed-forward part ends with its fourth step.
+ * how the rows of `mixed` and `inner` are read as bytes, once a whole row is known. Where tasks may
+ * edit products, a step before each prepares that (edited_steps.c). A layer without a feed-forward
+ * part ends with its fourth step.
  *
  * Post-norm, products read x, and write sums, which are normalised into x. Pre-norm, a sub-layer
  * reads x, normalised into `mixed`, and writes sums; the next one reads sums and writes x.
@@ -18,17 +19,25 @@
 static int rows_per_unit(const struct team *team) { return team->size > 1 ? 4 : 16; }
 
 static const enum step plain_steps[] = {QUERY_KEY_VALUE, ATTEND, OUTPUT, NORM, UP, DOWN, NORM_AGAIN};
+static const enum step edited_steps[] = {PREPARE_INPUT, QUERY_KEY_VALUE, ATTEND, PREPARE_MIXED,
+                                         OUTPUT,        NORM,            PREPARE_NORMED,
+                                         UP,            PREPARE_INNER,   DOWN,
+                                         NORM_AGAIN};
 static const enum step pre_norm_steps[] = {NORM, QUERY_KEY_VALUE, ATTEND, OUTPUT, NORM_AGAIN, UP, DOWN};
 static const enum step int8_steps[] = {QUERY_KEY_VALUE, ATTEND,         QUANTIZE_MIXED,
                                        OUTPUT,          NORM,           UP,
                                        QUANTIZE_INNER,  DOWN,           NORM_AGAIN};
 
 static const enum step *layer_steps(const struct encoder *encoder) {
-    return encoder->norm_first ? pre_norm_steps : encoder->form == INT8 ? int8_steps : plain_steps;
+    return encoder->norm_first      ? pre_norm_steps
+           : encoder->edits         ? edited_steps
+           : encoder->form == INT8  ? int8_steps
+                                    : plain_steps;
 }
 
 static int steps_per_layer(const struct encoder *encoder) {
     if (!encoder->intermediate) return 4;
+    if (encoder->edits) return (int)(sizeof edited_steps / sizeof(enum step));
     return (int)(encoder->form == INT8 ? sizeof int8_steps : sizeof plain_steps) /
            (int)sizeof(enum step);
 }
@@ -52,7 +61,9 @@ struct stand stand_at(const struct encoder *encoder, struct team *team, uint32_t
 
 int units(const struct stand *at) {
     const struct group *group = at->team->group;
+    if (is_edited(at)) return edited_units(at);
     if (is_product(at->step)) return product_units(at);
+    if (product_behind(at->step)) return 0;
     switch (at->step) {
     case ATTEND: return group->sequences * at->encoder->heads;
     case POOL: return group->sequences;
@@ -191,10 +202,8 @@ static void do_pool(const struct stand *at, int sequence, int states) {
 }
 
 void do_unit(const struct stand *at, int unit, struct ahead ahead, float *scratch, int states) {
-    if (is_product(at->step)) {
-        do_product(at, unit, ahead);
-        return;
-    }
+    if (is_edited(at)) return do_edited(at, unit, scratch);
+    if (is_product(at->step)) return do_product(at, unit, ahead);
     switch (at->step) {
     case ATTEND: do_attend(at, unit, scratch); break;
     case POOL: do_pool(at, unit, states); break;

@@ -26,6 +26,7 @@ static uint64_t range_of(uint32_t step, uint64_t from, uint64_t to) {
 
 static uint64_t units_of(const struct encoder *encoder, struct team *team, uint32_t step) {
     const struct stand at = stand_at(encoder, team, step);
+    if (is_edited(&at)) plan_step(&at);
     return (uint64_t)units(&at);
 }
 
@@ -57,6 +58,7 @@ int set_out(struct job *job, struct team *team, struct workspace *space, struct 
     team->group = group;
     team->space = space;
     team->size = size;
+    if (group->edits && !make_edits_room(job->encoder, team)) return 0;
     atomic_store(&team->step, 0);
     deal_out(job->encoder, team, 0);
     return 1;
@@ -105,7 +107,7 @@ static struct ahead ahead_of(const struct stand *at, uint32_t step, int rank) {
     struct team *team = at->team;
     const uint64_t own = atomic_load_explicit(&team->range[rank], memory_order_relaxed);
     const uint64_t from = own >> UNIT_BITS & UNIT_MASK, to = own & UNIT_MASK;
-    if (!is_product(at->step)) return (struct ahead){NULL, 0};
+    if (!is_product(at->step) || is_edited(at)) return (struct ahead){NULL, 0};
     if (from < to) return product_weights(at, (int)from);
     while (++step < last_step(at->encoder)) {
         const struct stand later = stand_at(at->encoder, team, step);

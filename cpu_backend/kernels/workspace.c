@@ -72,8 +72,10 @@ int make_room(struct workspace *space, const struct encoder *encoder, int tokens
     return 1;
 }
 
-int make_scratch(struct member *member, const struct encoder *encoder, int longest) {
-    size_t floats = encoder->variant->attention_scratch(longest, encoder->hidden / encoder->heads);
+int make_scratch(struct member *member, const struct encoder *encoder, const struct group *group) {
+    const int width = encoder->hidden / encoder->heads;
+    size_t floats = encoder->variant->attention_scratch(group->longest, width);
+    if (edits_scratch(group) > floats) floats = edits_scratch(group);
     if (floats <= member->scratch_floats) return 1;
     free(member->scratch);
     member->scratch = aligned_memory(floats * sizeof(float));
