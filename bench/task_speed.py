@@ -28,7 +28,7 @@ HIDDEN, LAYERS, WORDS = 384, 6, 2048
 SIZES = {"MiniLM": (384, 6), "DistilBERT": (768, 6), "BERT-base": (768, 12)}
 TASKS = (32, 128, 8, 1, 64, 16, 4, 2)  # measured in this order
 SIGMAS = (1, 2, 4, 8)
-COPIES, LARGE_COPIES = 32, 8  # full models, of 44 MB and from 170: far more than caches hold
+COPIES = 32  # full models, of 44 to 340 MB: far more than caches hold
 QUERIES, FEWER = 1024, 128  # all at once; and where each is computed with few others
 MIXED = 32  # queries at a time, where sizes are compared
 Ids = list[list[int]]
@@ -135,7 +135,7 @@ def sizes() -> list[str]:
     return [
         *lines,
         f"\n{MIXED} tasks, a query of each at a time, against each query alone in full models, "
-        f"{LARGE_COPIES} of them by turns; float32, {FEWER // 2} queries, medians of "
+        f"{COPIES} of them by turns; float32, {FEWER // 2} queries, medians of "
         f"{task_models.ROUNDS} rounds by turns. Peak: the multiplications and additions that "
         "registers alone take, on all cores; counted are those of shared weights. Where one after "
         "another takes a share s of it, nothing is more than 1 / s times as fast.",
@@ -146,7 +146,7 @@ def contest_of(config: Config) -> Contest:
     """Make what is compared at a size."""
     progress("making models")
     model = backends.model("cpu", task_models.layout(config))
-    return Contest(model, made_tasks(model, MIXED), full_models(config, LARGE_COPIES))
+    return Contest(model, made_tasks(model, MIXED), full_models(config, COPIES))
 
 
 def sized(contest: Contest, sigma: int) -> Cell:
@@ -177,7 +177,7 @@ def rates(
 def encode(model: Model, ids: Ids, tasks: Sequence[Task]) -> None:
     """Encode queries of the tasks by turns."""
     of = [tasks[i % len(tasks)] for i in range(len(ids))]
-    composed.encode(model, ids, nothing, 0, of)
+    composed.ComposedEncoder(model, of).vectors(ids, None, None, nothing)
 
 
 def one_each(model: Model, ids: Ids, tasks: Sequence[Task], together: int) -> None:
