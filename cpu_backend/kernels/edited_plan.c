@@ -22,8 +22,9 @@ static size_t most_pieces(int runs, int rows) {
 
 size_t plan_bytes(int runs, int rows) {
     const size_t segments = most_segments(runs, rows);
-    return segments * (sizeof(struct linear_segment) + sizeof(int)) +
-           most_pieces(runs, rows) * sizeof(struct piece) + sizeof(int);
+    const size_t bytes = segments * (sizeof(struct linear_segment) + sizeof(int)) +
+                         most_pieces(runs, rows) * sizeof(struct piece) + sizeof(int);
+    return (bytes + 63) / 64 * 64;
 }
 
 /* Cut runs into segments of a block's rows at most. */

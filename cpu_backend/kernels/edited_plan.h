@@ -30,7 +30,7 @@ struct edited_plan {
     int segment_count, block_count, piece_count, strips, rows, packs;
 };
 
-/* Bytes for what plan_product cuts. */
+/* Bytes for what plan_product cuts, in whole lines of the cache. */
 size_t plan_bytes(int runs, int rows);
 
 /* Cut a product, whose variant, rows, x, weight, y and what goes with them are filled in. Returns how
