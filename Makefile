@@ -43,7 +43,8 @@ sanitize: setup
 	@LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize .venv/bin/pytest \
 	    tests/test_cpu_encoder.py tests/test_cpu_layers.py tests/test_cpu_panels.py tests/test_cpu_text.py \
-	    tests/test_operators.py tests/test_plain_text.py $(PYTEST)
+	    tests/test_operators.py tests/test_plain_text.py tests/test_task_layers.py \
+	    tests/test_task_run_pass.py $(PYTEST)
 
 # The peers and their libraries stand in an environment of their own.
 build/bench/installed: bench/requirements.txt
