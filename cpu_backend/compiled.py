@@ -25,6 +25,8 @@ NARROW = {"bfloat16": (kernels.BFLOAT16, "bf16panels"), "int8": (kernels.INT8, "
 # Computed in bfloat16 where the others are in int8: half of what int8 is off comes from here.
 SENSITIVE = "attention.value"
 
+TOLD_AT_ONCE = 256  # vectors, of ten microseconds or two each
+
 
 def not_shared(form: str, digest: bytes, make: Callable[[], bytes]) -> memoryview:
     """Keep panels in this process alone."""
@@ -194,7 +196,7 @@ class CompiledEncoder:
         job = kernels.Job(self._encoder, self._threads)
         compute(job, sequences, pulse)
         chosen = self._config.normalized if normalized is None else normalized
-        return job.texts(dimensions or 0, chosen)
+        return told(job, dimensions or 0, chosen, pulse)
 
     def states(
         self, ids: Sequence[int], dimensions: int | None, normalized: bool | None, pulse: Pulse
@@ -202,7 +204,7 @@ class CompiledEncoder:
         """Compute the state of each token, before pooling."""
         job = kernels.Job(self._encoder, self._threads, True)
         compute(job, [ids], pulse)
-        return job.texts(dimensions or 0, bool(normalized))
+        return told(job, dimensions or 0, bool(normalized), pulse)
 
     def spent(self, sequences: Iterable[Sequence[int]]) -> dict[str, float]:
         """Compute sequences, and return the seconds of each step, of all threads together."""
@@ -256,3 +258,13 @@ def compute(job: kernels.Job, sequences: Iterable[Sequence[int]], pulse: Pulse) 
     except BaseException:
         job.close()
         raise
+
+
+def told(job: kernels.Job, dimensions: int, normalized: bool, pulse: Pulse) -> list[str]:
+    """Write the vectors of a job that is done as texts, some at a time."""
+    texts = more = job.texts(dimensions, normalized, 0, TOLD_AT_ONCE)
+    while len(more) == TOLD_AT_ONCE:
+        pulse()
+        more = job.texts(dimensions, normalized, len(texts), len(texts) + TOLD_AT_ONCE)
+        texts += more
+    return texts

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pageformer.cpu_backend import _kernels as kernels
-from pageformer.cpu_backend.compiled import Tensors, compute, layer, not_shared
+from pageformer.cpu_backend.compiled import Tensors, compute, layer, not_shared, told
 from pageformer.udfs.block_value import Buffer
 from pageformer.udfs.config import Config
 from pageformer.udfs.encoding import Pulse
@@ -61,7 +61,7 @@ class CompiledLayers:
 
     def texts(self, rows: Buffer, lengths: list[int], pulse: Pulse) -> list[str]:
         """Compute the same, each row told as a vector's text."""
-        return self._run(rows, lengths, pulse).texts(0, False)
+        return told(self._run(rows, lengths, pulse), 0, False, pulse)
 
     def _run(
         self, rows: Buffer, lengths: list[int], pulse: Pulse, sites: Sequence[Site] = ()

@@ -160,6 +160,19 @@ def test_a_job_may_be_given_up(minilm_layout: Layout, cores: None) -> None:
         job.run()
 
 
+def test_writing_many_vectors_is_given_up(minilm_layout: Layout) -> None:
+    encoder = compiled.encoder(minilm_layout, "float32", compiled.not_shared)
+    sequences = [[101, 7592 + i, 102] for i in range(2 * compiled.TOLD_AT_ONCE)]
+    whole = encoder.vectors(sequences, 8, True, lambda: None)
+    assert whole == [encoder.vectors([ids], 8, True, lambda: None)[0] for ids in sequences]
+
+    def cancel() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encoder.vectors(sequences, 8, True, cancel)
+
+
 def test_tokens_that_the_model_does_not_have_are_refused(minilm_layout: Layout) -> None:
     job = kernels.Job(compiled.compile_encoder(minilm_layout, kernels.variants()[0]))
     with pytest.raises(IndexError, match="token 30522 is not in the vocabulary"):

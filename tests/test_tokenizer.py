@@ -78,3 +78,29 @@ def test_one_endless_word_is_read_whole(data: bytes, ours: Tokenizer) -> None:
     text = "x" * 100_000
     assert ours.encode(text).ids == library(data, "right").encode(text).ids
     assert ours.encode_end(text, "right") is None
+
+
+class Cancelled(Exception):
+    """What a pulse raises in these tests."""
+
+
+@pytest.mark.parametrize("text", ["ä" * 1_000_000, "a" * 1_000_000], ids=["others", "ASCII"])
+def test_tokenising_an_endless_word_is_given_up(data: bytes, text: str) -> None:
+    seen = []
+
+    def pulse() -> None:
+        seen.append(1)
+        if len(seen) == 2:
+            raise Cancelled
+
+    tokenizer = Tokenizer(lambda: data, LIMIT, pulse=pulse)
+    for reading in (tokenizer.encode, lambda text: list(tokenizer.tokens(text))):
+        seen.clear()
+        with pytest.raises(Cancelled):
+            reading(text)
+    assert len(tokenizer.encode("the next text").ids) == 5
+
+
+def test_an_endless_word_has_the_ids_of_the_library(data: bytes, ours: Tokenizer) -> None:
+    text = "ä" * 100_000
+    assert ours.encode(text).ids == library(data).encode(text).ids

@@ -7,8 +7,14 @@ than they give.
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Thread
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+PULSE_SECONDS = 0.01
 
 # Defaults: whoever starts the server may set others in its environment.
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -24,3 +30,28 @@ def kept_out() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def aside(work: Callable[[], Result], pulse: Callable[[], None]) -> Result:
+    """Do what cannot be interrupted in a thread of its own, and call `pulse` meanwhile.
+
+    When that raises, the thread is left to itself, and what it makes is thrown away. Errors of
+    `work` are raised here.
+    """
+    from concurrent.futures import Future  # a call that is short does without
+
+    answer: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(work())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    with kept_out():
+        Thread(target=run, daemon=True).start()
+    while True:
+        try:
+            return answer.result(PULSE_SECONDS)
+        except TimeoutError:
+            pulse()

@@ -1,12 +1,13 @@
 """Text to token ids, cut to a model's limit without tokenising what lies far beyond it.
 
-Tokenising cannot be interrupted, so a long text is read as a
-growing prefix (or suffix) until the limit is reached, with the same ids as from the whole text.
+A long text is read as a growing prefix (or suffix) until the limit is reached, with the same ids as
+from the whole text. What the library is given cannot be interrupted: where that is much, as a text
+of one endless word, it is tokenised in a thread of its own.
 """
 
 from collections.abc import Callable, Iterator
 from copy import copy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pageformer.errors import InvalidInput, NotBuilt
@@ -22,6 +23,7 @@ Plain = Callable[[str, int], tuple[list[int], bool] | None]
 # A first piece of text has this many characters per token that the limit allows.
 CHARACTERS_PER_TOKEN = 12
 PIECE = 65536  # characters tokenised at once when all tokens are wanted
+SHORT = 8192  # characters that are tokenised sooner than anybody waits for a cancel
 
 
 class Tokens(NamedTuple):
@@ -46,13 +48,20 @@ class Tokenizer:
     """Tokenise for one version: a `tokenizer.json`, and a limit in tokens.
 
     read: reads the file's bytes when they are first needed. plain: knows the ids of plain texts
-    without them.
+    without them. pulse: called now and then while a long text is tokenised; ends that by raising.
     """
 
-    def __init__(self, read: Callable[[], bytes], limit: int, plain: Plain | None = None) -> None:
+    def __init__(
+        self,
+        read: Callable[[], bytes],
+        limit: int,
+        plain: Plain | None = None,
+        pulse: Callable[[], None] = lambda: None,
+    ) -> None:
         self._read = read
         self._limit = limit
         self._plain = plain
+        self._pulse = pulse
 
     @cached_property
     def _library(self) -> "Library":
@@ -200,7 +209,15 @@ class Tokenizer:
                 f"truncate is 'right', 'left' or 'error', not {truncate or 'null'!r}",
                 hint="'right' keeps the beginning of a text that is too long, 'left' its end",
             )
-        return self._library.encode(text, add_special_tokens=False)
+        return self._tokenise(text, False)
+
+    def _tokenise(self, text: str, specials: bool) -> "Encoding":
+        library = self._library
+        if len(text) < SHORT:
+            return library.encode(text, add_special_tokens=specials)
+        # Of the library's ways to tokens, a batch alone lets other threads of Python run.
+        batch = partial(library.encode_batch, [text], add_special_tokens=specials)
+        return threads.aside(batch, self._pulse)[0]
 
     def _cut(self, encoding: "Encoding", truncate: str | None) -> Tokens:
         if truncate == "error":
@@ -230,13 +247,13 @@ class Tokenizer:
         """Yield all tokens of `text`, special ones included, in pieces that end before a space."""
         whole = list(pieces(text))
         if len(whole) == 1:
-            yield self._tokens(self._library.encode(text), 0)
+            yield self._tokens(self._tokenise(text, True), 0)
             return
         first, last = self._specials()
         yield first
         start = 0
         for piece in whole:
-            yield self._tokens(self._library.encode(piece, add_special_tokens=False), start)
+            yield self._tokens(self._tokenise(piece, False), start)
             start += len(piece)
         yield [token._replace(start=start, end=start) for token in last]
 

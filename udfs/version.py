@@ -142,7 +142,7 @@ class Version:
         read = partial(self._read_tokenizer, self._tokenizer_hash)
         share = partial(self._share_words, self._tokenizer_hash)
         plain = backends.plain_text(self._backend, share) if self._held else None
-        return Tokenizer(read, self.config.max_length, plain)
+        return Tokenizer(read, self.config.max_length, plain, self.cache.pulse)
 
     def _read_tokenizer(self, hash: bytes) -> bytes:
         data: bytes = self._as_owner(lambda: read_tokenizer(self._rows, hash))

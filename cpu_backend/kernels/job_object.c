@@ -197,16 +197,21 @@ PyObject *text_of_vector(const float *x, int count) {
     return string;
 }
 
-/* Texts of the vectors, cut to their first `dimensions` (0: all) and scaled to length one. */
+/* Texts of the vectors from `start` to `stop`, cut to their first `dimensions` (0: all) and scaled to
+ * length one. */
 static PyObject *texts(PyObject *object, PyObject *arguments) {
     struct job_object *self = (struct job_object *)object;
     const int hidden = self->encoder->encoder.hidden;
     int dimensions, normalized;
-    if (!PyArg_ParseTuple(arguments, "ip", &dimensions, &normalized)) return NULL;
+    Py_ssize_t start = 0, stop = PY_SSIZE_T_MAX;
+    if (!PyArg_ParseTuple(arguments, "ip|nn", &dimensions, &normalized, &start, &stop)) return NULL;
     if (!self->answer) return PyErr_Format(PyExc_RuntimeError, "run() has not finished");
     if (dimensions < 1 || dimensions > hidden) dimensions = hidden;
-    const float *x = (const float *)PyBytes_AS_STRING(self->answer);
-    const Py_ssize_t rows = PyBytes_GET_SIZE(self->answer) / 4 / hidden;
+    const Py_ssize_t all = PyBytes_GET_SIZE(self->answer) / 4 / hidden;
+    if (stop > all) stop = all;
+    if (start < 0 || start > stop) start = stop;
+    const float *x = (const float *)PyBytes_AS_STRING(self->answer) + start * hidden;
+    const Py_ssize_t rows = stop - start;
     float *scaled = PyMem_Malloc((size_t)dimensions * sizeof(float));
     PyObject *list = scaled ? PyList_New(rows) : PyErr_NoMemory();
     for (Py_ssize_t i = 0; list && i < rows; i++, x += hidden) {
@@ -236,7 +241,7 @@ static PyMethodDef job_methods[] = {
     {"add_rows", add_rows, METH_VARARGS, "add_rows(floats, lengths, sites=[]): sequences of rows, in order, as tasks edit them."},
     {"run", run_job, METH_NOARGS, "Compute; False: stopped before the end, call again."},
     {"close", close_job, METH_NOARGS, "Give up; whoever computes leaves."},
-    {"texts", texts, METH_VARARGS, "texts(dimensions, normalized): the vectors as text."},
+    {"texts", texts, METH_VARARGS, "texts(dimensions, normalized, start, stop): those vectors as text; all."},
     {NULL, NULL, 0, NULL},
 };
 static PyGetSetDef job_attributes[] = {

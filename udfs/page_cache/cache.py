@@ -65,7 +65,7 @@ class PageCache:
         )
         self.room = Room(self.folder, limit, policy, pulse)
         self._files = PageFiles(self.folder, self.room, read_page, read_blocks, pulse, warn)
-        self._pulse = pulse
+        self.pulse = pulse
         self._spare = spare
         self._mapped: dict[Page, Mapping] = {}
         self._given_up = 0  # how many times mappings were, that somebody held
@@ -237,7 +237,7 @@ class PageCache:
 
     def _is_sound(self, page: Page) -> bool | None:
         """Hash all that the cache holds of a page; None: it holds nothing."""
-        self._pulse()
+        self.pulse()
         try:
             copies = list(self._files.copies(page, self._mapped.get(page)))
         except DamagedPage:
