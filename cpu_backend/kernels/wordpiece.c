@@ -16,9 +16,9 @@ static uint32_t hash_on(uint32_t hash, char letter) { /* FNV-1a */
 }
 
 int is_table(const struct table_head *table, size_t bytes) {
-    const uint32_t slots = bytes < sizeof *table ? 1 : table->slots;
-    return bytes >= sizeof *table && table->mark == TABLE_MARK && table->bytes <= bytes &&
-           !(slots & (slots - 1)) && sizeof *table + slots * sizeof(struct table_slot) <= bytes;
+    const uint32_t slots = bytes < sizeof *table ? 0 : table->slots;
+    return slots && !(slots & (slots - 1)) && table->mark == TABLE_MARK && table->bytes <= bytes &&
+           sizeof *table + slots * sizeof(struct table_slot) <= bytes;
 }
 
 void add_piece(struct table_head *table, uint32_t at, uint32_t length, int goes_on, int32_t id) {

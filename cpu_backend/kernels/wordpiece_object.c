@@ -106,7 +106,7 @@ static PyObject *list_of(const struct table_head *table, const int32_t *ids, int
 /* The ids of a text and whether it was cut to `limit`; None when it is not plain. */
 static PyObject *answer(const struct table_head *table, PyObject *text, int limit) {
     const int room = limit - (int)(table->before + table->after);
-    if (!table->slots || room < 0 || !PyUnicode_IS_ASCII(text)) Py_RETURN_NONE;
+    if (room < 0 || !PyUnicode_IS_ASCII(text)) Py_RETURN_NONE;
     int32_t *ids = PyMem_Malloc(((size_t)room + 1) * sizeof *ids);
     if (!ids) return PyErr_NoMemory();
     const int count = find_pieces(table, PyUnicode_DATA(text), (size_t)PyUnicode_GET_LENGTH(text), ids,
