@@ -53,9 +53,10 @@ PUBLIC_FUNCTIONS = {
     "pageformer": {
         "as_owner", "cache_figures", "chunk", "classify", "classify_batch", "classify_image",
         "classify_tokens", "computed_here", "count_embedded", "count_tokens", "describe", "encode",
-        "encode_batch", "encode_blocks", "encode_chunks", "encode_image", "encode_long",
-        "encode_part", "encode_pinned", "encode_pinned_long", "encode_pinned_part",
-        "encode_sparse", "encode_tensor", "encode_tensor_text", "encode_tokens", "fill_mask",
+        "encode_batch", "encode_blocks", "encode_chunks", "encode_each", "encode_image",
+        "encode_long", "encode_part", "encode_pinned", "encode_pinned_long",
+        "encode_pinned_part", "encode_sparse", "encode_tensor", "encode_tensor_text",
+        "encode_tokens", "fill_mask",
         "forget_embedding", "key_columns", "key_expression", "max_sim", "preload", "rerank",
         "same_space", "serving_figures", "to_vector", "tokenize", "verify", "version_hash",
     },

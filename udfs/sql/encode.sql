@@ -90,11 +90,10 @@ return case when pg_catalog.octet_length(input) > 65536
     then pageformer.encode_pinned_long(input, version)
     else pageformer.encode_pinned_part(input, false, version) end;
 
-create or replace function pageformer.encode_batch(
-    inputs text[], model text, prompt text default null, prompt_name text default null,
-    task text default null, dimensions integer default null, normalized boolean default null,
-    truncate text default 'right', tasks text[] default null
-) returns vector[]
+create or replace function pageformer.encode_each(
+    inputs text[], model text, prompt text, prompt_name text, task text, dimensions integer,
+    normalized boolean, truncate text, tasks text[]
+) returns setof vector
 language plpython3u stable parallel unsafe cost 1000000
 set search_path = pg_catalog, pageformer, pg_temp
 as $python$
@@ -103,6 +102,17 @@ return server.encode_batch(
     inputs, model, (prompt, prompt_name, task, dimensions, normalized, truncate), tasks
 )
 $python$;
+
+-- Of rows, since Python's way to an array reads all texts of vectors without looking for a cancel.
+create or replace function pageformer.encode_batch(
+    inputs text[], model text, prompt text default null, prompt_name text default null,
+    task text default null, dimensions integer default null, normalized boolean default null,
+    truncate text default 'right', tasks text[] default null
+) returns vector[]
+language sql stable parallel unsafe cost 1000000
+return case when inputs is not null then array(
+    select pageformer.encode_each(
+        inputs, model, prompt, prompt_name, task, dimensions, normalized, truncate, tasks)) end;
 
 create or replace function pageformer.encode_tokens(
     input text, model text, prompt text default null, prompt_name text default null,
