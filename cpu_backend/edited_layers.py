@@ -19,9 +19,13 @@ from pageformer.udfs.layout import Layout
 from pageformer.udfs.tasks.edits import EndEdits, LinearEdits, Term
 
 # Of a layer, in the order of kernels/job.h: linear maps, then ends of sub-layers.
-LINEARS = ("query", "key", "value", "output", "up", "down")
 SITES = (
-    *(f"{'feed_forward' if name in ('up', 'down') else 'attention'}.{name}" for name in LINEARS),
+    "attention.query",
+    "attention.key",
+    "attention.value",
+    "attention.output",
+    "feed_forward.up",
+    "feed_forward.down",
     "attention",
     "feed_forward",
 )
@@ -31,7 +35,8 @@ Terms = Mapping[str, Sequence[Term]]
 class EditedLayers:
     """Run the layers of a version over a batch.
 
-    made: the edits of a task at a linear map of `[rows, cols]`, or at an end, as kernels read them.
+    linear_edits, end_edits: make what kernels read of a task's edits at a linear map of
+    `[rows, cols]`, or at the end of a sub-layer of a width.
     """
 
     def __init__(
@@ -83,8 +88,9 @@ class EditedLayers:
         hidden, inner = self._layout.config.hidden, self._layout.config.intermediate
         if isinstance(edits, EndEdits):
             return self._end_edits(edits, hidden)
-        rows, cols = inner if site.endswith(".down") else hidden, hidden
-        return self._linear_edits(edits, rows, inner if site.endswith(".up") else cols)
+        rows = inner if site.endswith(".down") else hidden
+        cols = inner if site.endswith(".up") else hidden
+        return self._linear_edits(edits, rows, cols)
 
 
 def known(edits: Any) -> bool:

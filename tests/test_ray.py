@@ -103,6 +103,18 @@ def kill_driver(session: Session, working: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+def test_an_item_that_only_waited_behind_a_deadly_one_takes_no_blame() -> None:
+    items = actors.Items(iter(["deadly", "behind"]))
+    deadly, behind = next(items), next(items)
+    for losses in range(1, actors.MOST_LOSSES):
+        items.give_back(behind, in_work=False)
+        items.give_back(deadly, in_work=True)
+        behind, deadly = next(items), next(items)
+        assert (behind.losses, deadly.losses) == (0, losses)
+    with pytest.raises(ServerUnready, match="deadly"):
+        items.give_back(deadly, in_work=True)
+
+
 @needs_ray
 def test_an_item_that_every_worker_dies_of_ends_the_run_by_its_name(
     monkeypatch: pytest.MonkeyPatch, ray_folder: Path
